@@ -1,0 +1,41 @@
+#pragma once
+/// Keyed hashes.
+/// - `siphash24`: SipHash-2-4 (Aumasson and Bernstein, 2012), a PRF: for initial sequence numbers (RFC 6528), timestamp
+/// offsets, cookies.
+/// - `flow_hash`: a fast keyed mix of 64x64->128-bit multiplications for the connection table; the key is secret and
+/// per
+///   shard, so that nobody outside can choose addresses that fall into one bucket.
+/// Thread rule: pure functions. Cost: about 60 and 8 cycles for a flow key.
+
+#include <cstdint>
+#include <span>
+
+#include "base/address.hh"
+
+namespace tidegate {
+
+/// 128-bit secret, injected through constructors.
+struct HashKey {
+  std::uint64_t k0 = 0;
+  std::uint64_t k1 = 0;
+};
+
+[[nodiscard]] std::uint64_t siphash24(const HashKey& key, std::span<const std::uint8_t> data);
+/// SipHash-2-4 over the 36 octets of the key in network order (both families through the mapped form), then `salt`.
+[[nodiscard]] std::uint64_t siphash24(const HashKey& key, const FlowKey& flow, std::uint32_t salt);
+
+namespace detail {
+[[nodiscard]] inline std::uint64_t fold_multiply(std::uint64_t a, std::uint64_t b) {
+  const unsigned __int128 product = static_cast<unsigned __int128>(a) * b;
+  return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
+}
+}  // namespace detail
+
+[[nodiscard]] inline std::uint64_t flow_hash(const HashKey& key, const FlowKey& flow) {
+  const std::uint64_t a = detail::fold_multiply(flow.remote.lo ^ key.k0, flow.local.lo ^ key.k1);
+  const std::uint64_t b = detail::fold_multiply(flow.remote.hi ^ key.k1 ^ 0x9e37'79b9'7f4a'7c15ULL,
+                                                flow.local.hi ^ key.k0 ^ 0xd1b5'4a32'd192'ed03ULL);
+  return detail::fold_multiply(a ^ flow.ports() ^ (key.k0 << 1), b ^ key.k1 ^ 0xa076'1d64'78bd'642fULL);
+}
+
+}  // namespace tidegate

@@ -1,0 +1,81 @@
+#pragma once
+/// Where the stack takes empty frames from and hands full ones to. The driver layer supplies three functions that are
+/// called once per burst, never per packet; tests supply their own. Ownership: a reserved frame belongs to the TxBurst
+/// until commit(); a committed one belongs to the backend once it is flushed. Thread rule: one worker. Errors:
+/// reserve() returns nullptr when the backend has no buffer; the caller counts it. Cost: a few instructions per frame.
+
+#include <array>
+#include <cstdint>
+
+#include "base/frame.hh"
+
+namespace tidegate {
+
+class TxBurst {
+ public:
+  /// `allocate` fills `frames` with up to `count` empty frames (data, owner, capacity set) and returns how many it got.
+  /// `transmit` takes ownership of all `count` frames (what the device refuses it must drop and count).
+  /// `release` takes back frames that will not be sent.
+  struct Backend {
+    void* context = nullptr;
+    unsigned (*allocate)(void* context, Frame* frames, unsigned count) = nullptr;
+    void (*transmit)(void* context, Frame* frames, unsigned count) = nullptr;
+    void (*release)(void* context, Frame* frames, unsigned count) = nullptr;
+  };
+
+  explicit TxBurst(const Backend& backend) : backend_(backend) {}
+  TxBurst(const TxBurst&) = delete;
+  TxBurst& operator=(const TxBurst&) = delete;
+  ~TxBurst() {
+    flush();
+    if (n_free_ > 0) backend_.release(backend_.context, free_.data(), n_free_);
+  }
+
+  /// The next frame to write into, or nullptr when there is none. Calling it again without commit() yields the same
+  /// frame.
+  [[nodiscard]] Frame* reserve() {
+    if (n_free_ == 0) [[unlikely]] {
+      n_free_ = backend_.allocate(backend_.context, free_.data(), kRefill);
+      if (n_free_ == 0) return nullptr;
+    }
+    return &free_[n_free_ - 1];
+  }
+
+  /// The reserved frame is complete: `len`, `flags` and header lengths are set.
+  void commit() {
+    ready_[n_ready_++] = free_[--n_free_];
+    ++committed_;
+    if (n_ready_ == kMaxBurst) flush();
+  }
+
+  /// Takes a received frame whose contents are no longer needed; it will carry a reply while it is still in cache.
+  void recycle(const Frame& frame) {
+    if (n_free_ == free_.size()) [[unlikely]] {
+      backend_.release(backend_.context, &free_[kRefill], static_cast<unsigned>(free_.size()) - kRefill);
+      n_free_ = kRefill;
+    }
+    free_[n_free_++] = frame;
+  }
+
+  /// Hands everything committed so far to the backend.
+  void flush() {
+    if (n_ready_ == 0) return;
+    backend_.transmit(backend_.context, ready_.data(), n_ready_);
+    n_ready_ = 0;
+  }
+
+  /// Frames committed since construction.
+  [[nodiscard]] std::uint64_t committed() const { return committed_; }
+
+ private:
+  static constexpr unsigned kRefill = 32;
+
+  Backend backend_;
+  unsigned n_free_ = 0;
+  unsigned n_ready_ = 0;
+  std::uint64_t committed_ = 0;
+  std::array<Frame, kRefill + kMaxBurst> free_;
+  std::array<Frame, kMaxBurst> ready_;
+};
+
+}  // namespace tidegate

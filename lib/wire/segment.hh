@@ -1,0 +1,95 @@
+#pragma once
+/// What the TCP code sees of a received segment, and what it says of one to send: host order, no bytes of headers.
+/// Ownership: pointers lead into the Frame the segment was decoded from and live as long as it does.
+/// Thread rule: value types of one worker.
+
+#include <array>
+#include <cstdint>
+#include <span>
+
+#include "base/address.hh"
+#include "base/bytes.hh"
+#include "base/seq_num.hh"
+
+namespace tidegate {
+
+/// TCP control bits (RFC 9293 section 3.1, RFC 3168).
+enum TcpFlag : std::uint8_t {
+  kFin = 0x01,
+  kSyn = 0x02,
+  kRst = 0x04,
+  kPsh = 0x08,
+  kAck = 0x10,
+  kUrg = 0x20,
+  kEce = 0x40,
+  kCwr = 0x80,
+};
+
+/// Which options a segment carries.
+enum TcpOptionBit : std::uint8_t {
+  kOptMss = 1 << 0,
+  kOptWindowScale = 1 << 1,
+  kOptSackPermitted = 1 << 2,
+  kOptTimestamps = 1 << 3,
+};
+
+struct SackBlock {
+  SeqNum left;
+  SeqNum right;
+};
+
+/// A received TCP segment. `key.local` is the destination.
+struct Segment {
+  FlowKey key;
+  SeqNum seq;
+  SeqNum ack;
+  const std::uint8_t* payload = nullptr;
+  std::uint16_t payload_len = 0;
+  /// As on the wire: not yet scaled.
+  std::uint16_t window = 0;
+  std::uint16_t urgent = 0;
+  std::uint8_t flags = 0;
+  /// TcpOptionBit set.
+  std::uint8_t options = 0;
+  std::uint16_t mss = 0;
+  std::uint8_t window_scale = 0;
+  std::uint8_t sack_count = 0;
+  std::uint32_t ts_value = 0;
+  std::uint32_t ts_echo = 0;
+  /// Raw SACK blocks (8 octets each, network order) inside the frame.
+  const std::uint8_t* sack_blocks = nullptr;
+  /// The IP ECN field (RFC 3168): 0 to 3.
+  std::uint8_t ecn = 0;
+  /// Which frame of the burst it came in.
+  std::uint8_t frame_index = 0;
+
+  [[nodiscard]] bool has(TcpFlag flag) const { return (flags & flag) != 0; }
+  [[nodiscard]] bool has_option(TcpOptionBit bit) const { return (options & bit) != 0; }
+  /// SEG.LEN: octets of sequence space, SYN and FIN included.
+  [[nodiscard]] std::uint32_t seq_len() const {
+    return payload_len + ((flags & kSyn) ? 1u : 0u) + ((flags & kFin) ? 1u : 0u);
+  }
+  [[nodiscard]] SackBlock sack(unsigned i) const {
+    return {SeqNum(load_be32(sack_blocks + 8 * i)), SeqNum(load_be32(sack_blocks + 8 * i + 4))};
+  }
+};
+
+/// A segment to send, as a transmit intent: header fields and where the payload lies.
+struct SegmentOut {
+  SeqNum seq;
+  SeqNum ack;
+  /// As on the wire: already scaled.
+  std::uint16_t window = 0;
+  std::uint8_t flags = 0;
+  /// TcpOptionBit set.
+  std::uint8_t options = 0;
+  std::uint16_t mss = 0;
+  std::uint8_t window_scale = 0;
+  std::uint8_t sack_count = 0;
+  std::uint32_t ts_value = 0;
+  std::uint32_t ts_echo = 0;
+  std::array<SackBlock, 4> sack{};
+  std::uint16_t payload_len = 0;
+};
+
+}  // namespace tidegate
