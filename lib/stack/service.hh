@@ -1,0 +1,113 @@
+#pragma once
+/// The interface for those who answer connections: a Service gets its events in bulk and answers in the same call.
+///
+/// How a burst reaches a service: the shard runs the state machine over all segments of a burst, then calls on_events()
+/// once with everything that happened to this service's connections, in order per connection. What the service sends or
+/// closes during the call leaves in the same burst, merged with the acknowledgements due: `ACK+GET` in, `data+FIN` out
+/// is one packet. Follow-up calls come in the same burst when consuming data uncovered more data or a FIN.
+///
+/// Thread rule: one Service object per shard; all calls come from the shard's worker. Errors: calls on a stale
+/// ConnectionId do nothing and say so. Cost: one virtual call a burst.
+
+#include <cstdint>
+#include <span>
+
+#include "base/address.hh"
+#include "base/time.hh"
+#include "tcp/event.hh"
+#include "tcp/state.hh"
+
+namespace tidegate {
+
+class TcpEngine;
+
+/// An active open (RFC 9293 3.9.1.1).
+struct ConnectRequest {
+  IpAddress remote;
+  std::uint16_t remote_port = 0;
+  /// Unspecified and 0: the shard takes the next free source of its configured client addresses and ports whose replies
+  /// come to this shard.
+  IpAddress local;
+  std::uint16_t local_port = 0;
+  std::uint8_t service = 0;
+  std::uint64_t user = 0;
+};
+
+enum class ConnectError : std::uint8_t {
+  kNone,
+  /// Every source address and port tried is in use or in TIME-WAIT, or none is configured.
+  kNoSource,
+  /// The connection table or the Tcb pool is full.
+  kTableFull,
+  /// No route to the remote address.
+  kNoRoute,
+  /// The shard drains or the request makes no sense (port 0, our own address).
+  kRefused,
+};
+
+struct ConnectResult {
+  ConnectionId connection;
+  ConnectError error = ConnectError::kNone;
+};
+
+/// What one can ask of a connection.
+struct ConnectionInfo {
+  FlowKey key;
+  TcpState state = TcpState::kClosed;
+  std::uint32_t smoothed_rtt_us = 0;
+  std::uint32_t rto_ms = 0;
+  std::uint32_t cwnd_bytes = 0;
+  std::uint32_t send_queue_bytes = 0;
+  std::uint32_t receive_queue_bytes = 0;
+  std::uint16_t mss = 0;
+  std::uint8_t retransmits = 0;
+};
+
+/// The calls a service may make, inside on_events() or on_poll() only.
+class Connections {
+ public:
+  explicit Connections(TcpEngine& engine) : engine_(engine) {}
+
+  /// Copies as much of `data` as the send buffer takes and returns how much that was; less than all means kWritable
+  /// will follow.
+  std::size_t send(ConnectionId id, std::span<const std::uint8_t> data);
+  /// Sends without copying: `data` must stay unchanged as long as the shard lives. All or nothing (the send buffer
+  /// limit applies, but one answer of any size is taken when nothing is queued).
+  bool send_static(ConnectionId id, std::span<const std::uint8_t> data);
+  /// Octets that send() would take now.
+  [[nodiscard]] std::size_t send_room(ConnectionId id) const;
+  /// Half-close: FIN after what is queued; receiving goes on. RFC 9293 3.9.1.4 CLOSE.
+  void shutdown(ConnectionId id);
+  /// Full close: as shutdown(), and nothing more is wanted from the peer. Unread or later data answers with RST (RFC
+  /// 2525 2.17).
+  void close(ConnectionId id);
+  /// RST now.
+  void abort(ConnectionId id);
+  ConnectResult connect(const ConnectRequest& request);
+
+  void set_user(ConnectionId id, std::uint64_t user);
+  [[nodiscard]] bool info(ConnectionId id, ConnectionInfo& out) const;
+  [[nodiscard]] bool alive(ConnectionId id) const;
+  [[nodiscard]] Instant now() const;
+
+ private:
+  TcpEngine& engine_;
+};
+
+class Service {
+ public:
+  Service() = default;
+  Service(const Service&) = delete;
+  Service& operator=(const Service&) = delete;
+  virtual ~Service() = default;
+
+  /// Everything that happened to this service's connections in one burst. Never more than 512 events a call.
+  virtual void on_events(std::span<Event> events, Connections& connections) = 0;
+  /// Once a poll, before received packets are looked at: the place to open connections from.
+  virtual void on_poll(Instant now, Connections& connections) {
+    (void)now;
+    (void)connections;
+  }
+};
+
+}  // namespace tidegate

@@ -1,0 +1,179 @@
+#pragma once
+/// One worker's whole stack: burst pipeline, connection table, timers, neighbours, services. Bytes in, bytes out, no
+/// clock, no DPDK.
+///
+/// Ownership: the shard owns its tables and buffers, taken from `memory` at construction and never grown; it borrows
+/// services, which must outlive it. Frames given to receive_burst() belong to it and go back through `out.recycle()`.
+/// Thread rule: one worker calls everything, except the members said to be for any thread. Units: Instant in ns.
+/// Errors: create() explains what does not fit; the data plane counts drops. Cost: see README.md.
+/// Source: RFC 9293, RFC 826, RFC 4861, RFC 792, RFC 4443.
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <memory_resource>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/address.hh"
+#include "base/drop.hh"
+#include "base/frame.hh"
+#include "base/hash.hh"
+#include "base/result.hh"
+#include "base/time.hh"
+#include "base/tx_burst.hh"
+#include "stack/service.hh"
+#include "tcp/config.hh"
+#include "tcp/counters.hh"
+
+namespace tidegate {
+
+/// `count` consecutive addresses from `first`.
+struct AddressRange {
+  IpAddress first;
+  std::uint32_t count = 1;
+};
+
+/// The network the shard lives in. Every shard of a port gets the same one.
+struct InterfaceConfig {
+  MacAddress mac;
+  /// 0: untagged.
+  std::uint16_t vlan_id = 0;
+  std::uint16_t mtu = 1500;
+  /// Our addresses with their on-link prefixes.
+  std::vector<IpPrefix> addresses;
+  /// More local addresses (client source addresses, many service addresses); answered by ARP and NDP, implying no
+  /// on-link prefix.
+  std::vector<AddressRange> ranges;
+  std::optional<IpAddress> gateway4;
+  std::optional<IpAddress> gateway6;
+  /// What the device does for us; off means software.
+  bool tx_ip_checksum_offload = false;
+  bool tx_tcp_checksum_offload = false;
+};
+
+/// Where active opens take their source from.
+struct SourceConfig {
+  std::vector<AddressRange> addresses;
+  std::uint16_t first_port = 1024;
+  std::uint16_t last_port = 65535;
+};
+
+struct ListenerConfig {
+  /// Unspecified (of either family): every local address of both.
+  IpAddress address;
+  std::uint16_t port = 0;
+  /// Most connections in SYN-RECEIVED; above it a SYN is dropped and counted, never reset.
+  std::uint32_t backlog = 65536;
+  std::uint8_t service = 0;
+};
+
+/// Sizes, all fixed at start.
+struct ShardLimits {
+  std::uint32_t connections = 65536;
+  std::uint32_t time_wait = 262144;
+  /// IPv6 connections and TIME-WAIT entries need side storage; at most this many of each.
+  std::uint32_t connections_v6 = 65536;
+  std::uint32_t time_wait_v6 = 65536;
+  /// 2 KiB blocks for queued and out-of-order data, shared by all connections.
+  std::uint32_t buffers = 16384;
+  std::uint32_t neighbours = 4096;
+};
+
+struct ShardConfig {
+  InterfaceConfig interface;
+  SourceConfig sources;
+  TcpConfig tcp;
+  ShardLimits limits;
+  /// Secrets: initial sequence numbers (RFC 6528) and the table's hash.
+  HashKey isn_key;
+  HashKey table_key;
+  std::uint64_t seed = 1;
+  /// Where this shard stands among those that share the port; decides who answers ARP for packets all of them see.
+  std::uint16_t index = 0;
+  /// Says whether replies to `key` reach this shard; empty means always. Set by lib/dpdk for RSS and software spread.
+  bool (*owns_flow)(const void* context, const FlowKey& key) = nullptr;
+  const void* owns_flow_context = nullptr;
+};
+
+/// A consistent-enough picture for other threads: plain copies of published counters.
+struct ShardCounters {
+  TcpCounters tcp;
+  DropCounters drops;
+  std::array<std::uint64_t, kTcpStateCount> in_state{};
+  std::uint64_t frames_in = 0;
+  std::uint64_t frames_out = 0;
+  std::uint64_t arp_in = 0;
+  std::uint64_t icmp_in = 0;
+  std::uint64_t polls = 0;
+  std::uint64_t busy_polls = 0;
+  std::uint32_t connections = 0;
+  std::uint32_t time_wait = 0;
+  std::uint32_t buffers_in_use = 0;
+  std::uint32_t neighbours = 0;
+};
+
+/// One line of the connection list.
+struct ConnectionRow {
+  FlowKey key;
+  TcpState state = TcpState::kClosed;
+  std::uint32_t receive_queue_bytes = 0;
+  std::uint32_t send_queue_bytes = 0;
+};
+
+/// Where the memory goes, in octets; the dry run prints it.
+struct MemoryNeed {
+  std::string what;
+  std::size_t bytes = 0;
+};
+
+class Shard {
+ public:
+  /// Octets each part will take, without taking them. Exact.
+  [[nodiscard]] static std::vector<MemoryNeed> memory_need(const ShardConfig& config);
+  /// Checks the configuration and takes all memory.
+  [[nodiscard]] static Result<std::unique_ptr<Shard>> create(const ShardConfig& config, Instant now,
+                                                             std::pmr::memory_resource* memory);
+  ~Shard();
+  Shard(const Shard&) = delete;
+  Shard& operator=(const Shard&) = delete;
+
+  /// Registers a service under the next index (0, 1, ...), at most 16. Before the first poll.
+  std::uint8_t add_service(Service& service);
+  Result<void> listen(const ListenerConfig& listener);
+  /// Stops accepting new connections (SYNs are dropped and counted); established ones go on.
+  void drain();
+
+  /// The data plane, once a poll each, in this order.
+  void poll(Instant now, TxBurst& out);
+  void receive_burst(Instant now, std::span<Frame> in, TxBurst& out);
+  /// Runs at most `budget` timer expiries; returns how many ran.
+  unsigned expire_timers(Instant now, TxBurst& out, unsigned budget);
+  /// A moment at or before which nothing is due, for callers that can sleep or jump virtual time; nullopt: no timer
+  /// runs.
+  [[nodiscard]] std::optional<Instant> next_timer() const;
+
+  [[nodiscard]] Connections connections();
+  /// Announces our addresses (gratuitous ARP, unsolicited NA); call once after start.
+  void announce(Instant now, TxBurst& out);
+
+  /// The worker's own view, exact.
+  [[nodiscard]] ShardCounters counters() const;
+  /// Copies the counters for other threads; the worker calls it about once a millisecond.
+  void publish();
+  /// Any thread.
+  [[nodiscard]] ShardCounters published() const;
+
+  /// Any thread: appends up to `max` rows starting at `cursor` (0 first; returns the next cursor, or 0 at the end).
+  /// Never stops the worker; a connection that changes while it is looked at may be left out. LISTEN rows come first.
+  std::uint64_t list_connections(std::uint64_t cursor, std::size_t max, std::vector<ConnectionRow>& rows) const;
+
+ private:
+  struct Impl;
+  explicit Shard(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tidegate

@@ -1,0 +1,49 @@
+#pragma once
+/// Settings of the TCP of one shard. Units are in the names; defaults follow the RFCs, and Linux where they leave a
+/// choice. Thread rule: read-only after construction.
+
+#include <cstdint>
+
+namespace tidegate {
+
+struct TcpConfig {
+  /// The largest segment we accept, announced in the MSS option (RFC 9293 3.7.1); 0 derives it from the MTU.
+  std::uint16_t mss = 0;
+  /// Receive buffer of a connection, octets; also its largest window.
+  std::uint32_t receive_buffer_bytes = 65535;
+  /// Most octets a connection may have queued to send.
+  std::uint32_t send_buffer_bytes = 65536;
+  /// Offer and accept these options (RFC 7323, RFC 2018).
+  bool window_scaling = true;
+  bool timestamps = true;
+  bool sack = true;
+
+  /// RFC 6298 (2.1), and Linux's minimum.
+  std::uint32_t rto_initial_ms = 1000;
+  std::uint32_t rto_min_ms = 200;
+  std::uint32_t rto_max_ms = 60'000;
+  /// Retransmissions before giving up (RFC 9293 3.8.3 R2): of a SYN, of a SYN-ACK, of data or FIN.
+  std::uint8_t syn_retries = 6;
+  std::uint8_t syn_ack_retries = 5;
+  std::uint8_t data_retries = 15;
+  /// Initial window in segments (RFC 6928).
+  std::uint8_t initial_window_segments = 10;
+  bool nagle = true;
+
+  /// Delay of a lone ACK (RFC 9293 3.8.6.3 allows up to 500 ms); 0 acknowledges at once.
+  std::uint32_t delayed_ack_ms = 40;
+  /// RFC 9293 3.8.4; 0 turns keepalive off (its default by RFC).
+  std::uint32_t keepalive_idle_ms = 0;
+  std::uint32_t keepalive_interval_ms = 75'000;
+  std::uint8_t keepalive_probes = 9;
+  /// How long an orphaned connection (closed by its service) may stay in FIN-WAIT-2; Linux's tcp_fin_timeout.
+  std::uint32_t fin_wait2_timeout_ms = 60'000;
+  /// TIME-WAIT lasts twice this (RFC 9293 3.4.2 says 2 minutes; Linux, BSD and we use 30 s so that 2MSL is 60 s).
+  std::uint32_t msl_ms = 30'000;
+
+  /// Challenge ACKs (RFC 5961) and RSTs to unknown connections per second and shard.
+  std::uint32_t challenge_ack_limit_per_s = 1000;
+  std::uint32_t reset_limit_per_s = 100'000;
+};
+
+}  // namespace tidegate

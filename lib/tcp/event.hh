@@ -1,0 +1,65 @@
+#pragma once
+/// What a service is told about its connections, and how it names them.
+/// Thread rule: values of one worker; an event's data is valid during the on_events() call it came with.
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace tidegate {
+
+/// Names one connection of one shard. A stale one (its connection has gone, its slot may serve another) is recognised
+/// by the generation: every call with it fails harmlessly and never reaches another connection.
+struct ConnectionId {
+  std::uint32_t index = 0xffff'ffff;
+  std::uint32_t generation = 0;
+  friend bool operator==(ConnectionId, ConnectionId) = default;
+  [[nodiscard]] bool valid() const { return index != 0xffff'ffff; }
+};
+
+enum class EventType : std::uint8_t {
+  /// An active open reached ESTABLISHED.
+  kConnected,
+  /// A listener's connection reached ESTABLISHED.
+  kAccepted,
+  /// `data` holds received octets in order. What is not consumed is kept (it fills the receive window) and offered
+  /// again,
+  /// with what follows it, when more arrives or the connection becomes writable.
+  kReadable,
+  /// The send buffer has room again after send() had taken less than it was given.
+  kWritable,
+  /// The peer's FIN: everything before it has been consumed, nothing more will come. The other direction stays open.
+  kPeerClosed,
+  /// The connection has gone (or lives on only as TIME-WAIT). The last event of every connection, exactly once.
+  kClosed,
+};
+
+enum class CloseReason : std::uint8_t {
+  /// Both FINs exchanged and acknowledged.
+  kNormal,
+  /// The peer's RST.
+  kReset,
+  /// RST in answer to our SYN.
+  kRefused,
+  /// Retransmissions, keepalive or FIN-WAIT-2 ran out.
+  kTimeout,
+  /// abort(), or close() with unread data, or data after close().
+  kAborted,
+  kCount
+};
+inline constexpr std::string_view kCloseReasonNames[] = {"normal", "reset", "refused", "timeout", "aborted"};
+
+struct Event {
+  EventType type = EventType::kClosed;
+  CloseReason reason = CloseReason::kNormal;
+  /// The service's index, as registered with the shard.
+  std::uint8_t service = 0;
+  ConnectionId connection;
+  /// The value given to set_user() (or to connect()).
+  std::uint64_t user = 0;
+  std::span<const std::uint8_t> data;
+  /// How much of `data` the service has taken; it adds to this.
+  std::uint32_t consumed = 0;
+};
+
+}  // namespace tidegate
