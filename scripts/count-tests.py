@@ -14,80 +14,80 @@ import tempfile
 import xml.etree.ElementTree as ElementTree
 
 
-def gtest_cases(junit):
-    """Per test name: [passed, failed] over the cases of the suites that meson took from GoogleTest."""
-    counts = {}
-    if not junit.exists():
-        return counts
-    for suite in ElementTree.parse(junit).getroot().iter('testsuite'):
-        parts = suite.get('name', '').split('.', 2)
-        if len(parts) < 3:
-            continue
-        tally = counts.setdefault(parts[1], [0, 0])
+def junit_suites(junit):
+    """(name, [passed, failed]) of each suite in meson's JUnit log; a case that is disabled is not counted."""
+    for suite in ElementTree.parse(junit).getroot().iter('testsuite') if junit.exists() else []:
+        tally = [0, 0]
         for case in suite.iter('testcase'):
-            bad = any(case.find(tag) is not None for tag in ('failure', 'error', 'skipped'))
-            if case.get('status') == 'notrun':
-                continue
-            tally[1 if bad else 0] += 1
-    return counts
+            if case.get('status') != 'notrun':
+                bad = any(case.find(tag) is not None for tag in ('failure', 'error', 'skipped'))
+                tally[1 if bad else 0] += 1
+        yield suite.get('name', ''), tally
 
 
 def count(base):
     """(passed, failed, messages) of one run."""
     log = pathlib.Path(f'{base}.json')
-    cases = gtest_cases(pathlib.Path(f'{base}.junit.xml'))
+    introspection = log.parent.parent / 'meson-info' / 'intro-tests.json'
+    gtests = {t['name'] for t in json.loads(introspection.read_text(encoding='utf-8')) if t['protocol'] == 'gtest'}
+    suites = list(junit_suites(pathlib.Path(f'{base}.junit.xml')))
     passed = failed = 0
     messages = []
     for line in log.read_text(encoding='utf-8', errors='replace').splitlines() if log.exists() else []:
         test = json.loads(line)
-        name = test['name'].split(' / ')[-1]
         good = test['result'] in ('OK', 'EXPECTEDFAIL')
-        if '--gtest_output' in ' '.join(test.get('command', [])):
-            ok, bad = cases.get(name, [0, 0])
-            if ok + bad == 0 and good:
-                messages.append(f'{test["name"]}: ran no test case')
-                bad = 1
-            elif bad == 0 and not good:
-                messages.append(f'{test["name"]}: {test["result"]} without a failed case')
-                bad = 1
-        else:
-            ok, bad = (1, 0) if good else (0, 1)
+        ok, bad, why = (1, 0, '') if good else (0, 1, test['result'])
+        if test['name'].split(' / ')[-1] in gtests:
+            # meson names a GoogleTest suite "project.test.suite", the test by its whole name.
+            mine = [tally for name, tally in suites if name.split('.', 1)[-1].startswith(test['name'] + '.')]
+            ok, bad = sum(t[0] for t in mine), sum(t[1] for t in mine)
+            if bad == 0 and not good:
+                bad, why = 1, f'{test["result"]} without a failed case'
+            elif ok + bad == 0:
+                bad, why = 1, 'ran no case'
+            elif bad and good:
+                why = 'skipped cases'
         passed += ok
         failed += bad
-        if bad and not any(m.startswith(test['name'] + ':') for m in messages):
-            messages.append(f'{test["name"]}: {test["result"]}')
+        if bad:
+            messages.append(f'{test["name"]}: {why}')
     return passed, failed, messages
 
 
 def self_test():
-    """One log with every kind of outcome."""
-    def line(name, result, gtest):
-        command = ['./x'] + (['--gtest_output=xml:x.xml'] if gtest else [])
-        return json.dumps({'name': name, 'result': result, 'command': command})
-
+    """Each outcome in logs as meson writes them."""
     def suite(name, cases):
-        return f'<testsuite name="tidegate.{name}">' + ''.join(cases) + '</testsuite>'
+        return f'<testsuite name="tidegate.{name}.Rfc">{"".join(cases)}</testsuite>'
 
     run, bad = '<testcase name="a" status="run"/>', '<testcase name="b" status="run"><failure/></testcase>'
     skipped, disabled = '<testcase name="c" status="run"><skipped/></testcase>', '<testcase name="d" status="notrun"/>'
     wanted = [
-        ([('m / good', 'OK', True)], [suite('good.S', [run, run])], (2, 0)),
-        ([('m / bad', 'FAIL', True)], [suite('bad.S', [run, bad])], (1, 1)),
-        ([('m / crash', 'FAIL', True)], [], (0, 1)),
-        ([('m / leak', 'FAIL', True)], [suite('leak.S', [run])], (1, 1)),
-        ([('m / empty', 'OK', True)], [], (0, 1)),
-        ([('m / skip', 'OK', True)], [suite('skip.S', [run, skipped])], (1, 1)),
-        ([('m / off', 'OK', True)], [suite('off.S', [run, disabled])], (1, 0)),
+        ([('t:m / good', 'OK', True)], [suite('t:m / good', [run, run])], (2, 0)),
+        ([('t:m / bad', 'FAIL', True)], [suite('t:m / bad', [run, bad])], (1, 1)),
+        ([('t:m / crash', 'FAIL', True)], [], (0, 1)),
+        ([('t:m / leak', 'FAIL', True)], [suite('t:m / leak', [run])], (1, 1)),
+        ([('t:m / late', 'TIMEOUT', True)], [], (0, 1)),
+        ([('t:m / empty', 'OK', True)], [], (0, 1)),
+        ([('t:m / skip', 'OK', True)], [suite('t:m / skip', [run, skipped])], (1, 1)),
+        ([('t:m / off', 'OK', True)], [suite('t:m / off', [run, disabled])], (1, 0)),
+        ([('t:m / one', 'OK', True), ('t:m / two', 'OK', True)],
+         [suite('t:m / one', [run]), suite('t:m / two', [run, run])], (3, 0)),
         ([('script', 'OK', False), ('late', 'TIMEOUT', False), ('none', 'SKIP', False)], [], (1, 2)),
         ([], [], (0, 0)),
     ]
     wrong = 0
     for tests, suites, expected in wanted:
         with tempfile.TemporaryDirectory() as folder:
-            base = pathlib.Path(folder) / 'testlog'
-            base.with_suffix('.json').write_text(''.join(line(*t) + '\n' for t in tests), encoding='utf-8')
-            pathlib.Path(f'{base}.junit.xml').write_text(f'<testsuites>{"".join(suites)}</testsuites>', encoding='utf-8')
-            got = count(base)[:2]
+            logs, info = pathlib.Path(folder) / 'meson-logs', pathlib.Path(folder) / 'meson-info'
+            logs.mkdir()
+            info.mkdir()
+            (info / 'intro-tests.json').write_text(json.dumps(
+                [{'name': name.split(' / ')[-1], 'protocol': 'gtest' if gtest else 'exitcode'}
+                 for name, _, gtest in tests]), encoding='utf-8')
+            (logs / 'testlog.json').write_text(''.join(
+                json.dumps({'name': name, 'result': result}) + '\n' for name, result, _ in tests), encoding='utf-8')
+            (logs / 'testlog.junit.xml').write_text(f'<testsuites>{"".join(suites)}</testsuites>', encoding='utf-8')
+            got = count(logs / 'testlog')[:2]
             if got != expected:
                 wrong += 1
                 print(f'self-test: {tests}: {got} instead of {expected}')

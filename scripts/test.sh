@@ -5,13 +5,13 @@
 #   scripts/test.sh --lint          all stages, scripts/lint.sh first (what CI runs)
 #   scripts/test.sh --only STAGE    one stage; may be repeated
 # Stages: lint unit asan tsan fuzz bench package e2e
-# e2e makes network namespaces and so needs root. Builds are kept in build-test-* for the next run.
-#   TIDEGATE_TEST_DIR   where builds and logs go (default: the tree's root)
+# e2e makes network namespaces and so needs root. Builds are kept for the next run.
+#   TIDEGATE_TEST_DIR   where builds and logs go (default: build-test/ in the tree)
 #   FUZZ_SECONDS        how long each fuzz target searches beyond its corpus (default: 15)
 set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root" || exit 1
-where=${TIDEGATE_TEST_DIR:-$root}
+where=${TIDEGATE_TEST_DIR:-$root/build-test}
 fuzz_seconds=${FUZZ_SECONDS:-15}
 jobs=$(nproc)
 # Objects of one build tree serve every other tree with the same flags.
@@ -44,7 +44,7 @@ failed_stages=()
 stage_passed=0
 stage_failed=0
 mkdir -p "$where"
-log=$where/test-stage.log
+log=$where/stage.log
 
 # configure DIR SETTING...: sets a build tree up once; a tree with other settings is set up anew.
 configure() {
@@ -109,18 +109,18 @@ run_lint() {
 
 # Optimised, with every assertion on and warnings as errors.
 run_unit() {
-  configure "$where/build-test-unit" -Db_ndebug=false -Dwerror=true &&
-    meson_tests "$where/build-test-unit" --no-suite e2e --no-suite package
+  configure "$where/unit" -Db_ndebug=false -Dwerror=true &&
+    meson_tests "$where/unit" --no-suite e2e --no-suite package
 }
 
 run_asan() {
-  configure "$where/build-test-asan" -Dbuildtype=debugoptimized -Doptimization=1 -Db_sanitize=address,undefined &&
-    meson_tests "$where/build-test-asan" --no-suite e2e --no-suite package --timeout-multiplier 4
+  configure "$where/asan" -Dbuildtype=debugoptimized -Doptimization=1 -Db_sanitize=address,undefined &&
+    meson_tests "$where/asan" --no-suite e2e --no-suite package --timeout-multiplier 4
 }
 
 run_tsan() {
-  configure "$where/build-test-tsan" -Dbuildtype=debugoptimized -Doptimization=1 -Db_sanitize=thread &&
-    meson_tests "$where/build-test-tsan" --suite threads --timeout-multiplier 5
+  configure "$where/tsan" -Dbuildtype=debugoptimized -Doptimization=1 -Db_sanitize=thread &&
+    meson_tests "$where/tsan" --suite threads --timeout-multiplier 5
 }
 
 # One target: its corpus first, then a short search from there. Finds go beside the build, where they can be looked at.
@@ -142,7 +142,7 @@ fuzz_target() {
 }
 
 run_fuzz() {
-  local dir=$where/build-test-fuzz programs=() program status=0 waiting=()
+  local dir=$where/fuzz programs=() program status=0 waiting=()
   CXX=clang++ configure "$dir" -Dbuildtype=debugoptimized -Doptimization=1 -Db_lundef=false \
     -Db_sanitize=address,undefined -Dcpp_args=-fsanitize=fuzzer-no-link || return 1
   mapfile -t programs < <(targets "$dir" test/ | grep '/fuzz_')
@@ -165,7 +165,7 @@ run_fuzz() {
   return $status
 }
 
-configure_release() { configure "$where/build-test-release" -Dwerror=true; }
+configure_release() { configure "$where/release" -Dwerror=true; }
 
 # Each benchmark program runs each of its benchmarks once, shortly: it must build, run and measure something. Those
 # named Large take millions of entries and are for measuring only.
@@ -179,7 +179,7 @@ bench_smoke() {
 }
 
 run_bench() {
-  local dir=$where/build-test-release programs=() program status=0
+  local dir=$where/release programs=() program status=0
   configure_release || return 1
   mapfile -t programs < <(targets "$dir" bench/)
   [[ ${#programs[@]} -gt 0 ]] || { echo 'there is no benchmark' >>"$log"; return 1; }
@@ -188,14 +188,14 @@ run_bench() {
   return $status
 }
 
-run_package() { configure_release && meson_tests "$where/build-test-release" --suite package; }
+run_package() { configure_release && meson_tests "$where/release" --suite package; }
 
 run_e2e() {
   if [[ $(id -u) -ne 0 ]]; then
     echo 'e2e makes network namespaces and so must be run as root' >>"$log"
     return 1
   fi
-  configure_release && meson_tests "$where/build-test-release" --suite e2e
+  configure_release && meson_tests "$where/release" --suite e2e
 }
 
 # The packages each stage needs.
@@ -222,9 +222,9 @@ for stage in "${stages[@]}"; do
   total_failed=$((total_failed + stage_failed))
   if [[ $stage_failed -gt 0 ]]; then
     failed_stages+=("$stage")
-    cp "$log" "$where/test-$stage-failed.log"
+    cp "$log" "$where/$stage-failed.log"
     tail -n 120 "$log"
-    echo "test: $stage FAILED, $stage_passed ok, $stage_failed not, $took s (whole log: test-$stage-failed.log)"
+    echo "test: $stage FAILED, $stage_passed ok, $stage_failed not, $took s (whole log: $where/$stage-failed.log)"
   else
     echo "test: $stage ok, $stage_passed tests, $took s"
   fi
