@@ -188,7 +188,27 @@ run_bench() {
   return $status
 }
 
-run_package() { configure_release && meson_tests "$where/release" --suite package; }
+# A machine without DPDK: every other package is seen, and the core must configure and build.
+build_without_dpdk() {
+  local visible=$where/pkgconfig-without-dpdk directory
+  rm -rf "$visible" "$where/core"
+  mkdir -p "$visible"
+  for directory in $(pkg-config --variable pc_path pkg-config | tr : ' '); do
+    find "$directory" -name '*.pc' ! -name 'libdpdk*' -exec ln -sf -t "$visible" {} + 2>/dev/null
+  done
+  PKG_CONFIG_LIBDIR=$visible meson setup "$where/core" "$root" -Dwerror=true || return 1
+  if grep -q 'librte_' "$where/core/build.ninja"; then
+    echo 'DPDK was found although it was hidden'
+    return 1
+  fi
+  ninja -C "$where/core" lib/libtidegate.a
+}
+
+run_package() {
+  configure_release || return 1
+  meson_tests "$where/release" --suite package
+  one 'the core builds without DPDK' build_without_dpdk
+}
 
 run_e2e() {
   if [[ $(id -u) -ne 0 ]]; then
