@@ -1,0 +1,401 @@
+// FlowTable against std::unordered_map under seeded random operations, at every load and under the worst hashes; and
+// snapshots under a writer that never stops (run it under ThreadSanitizer too).
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+#include <memory_resource>
+#include <set>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "base/rng.hh"
+#include "table/flow_table.hh"
+
+namespace tidegate {
+namespace {
+
+/// Counts what is taken and hands out dirty memory, so that nothing can rely on it being zero.
+class CountingResource : public std::pmr::memory_resource {
+ public:
+  std::size_t bytes = 0;
+
+ private:
+  void* do_allocate(std::size_t n, std::size_t alignment) override {
+    bytes += n;
+    void* p = std::pmr::new_delete_resource()->allocate(n, alignment);
+    std::memset(p, 0xa5, n);
+    return p;
+  }
+  void do_deallocate(void* p, std::size_t n, std::size_t alignment) override {
+    bytes -= n;
+    std::pmr::new_delete_resource()->deallocate(p, n, alignment);
+  }
+  bool do_is_equal(const memory_resource& other) const noexcept override { return this == &other; }
+};
+
+/// The other side of the references: keys by reference, as Tcbs hold them. A key here is any 64-bit number; `hash_of`
+/// decides how badly keys collide.
+class World {
+ public:
+  using HashOf = std::uint64_t (*)(std::uint64_t key);
+
+  World(std::uint32_t capacity, HashOf hash_of) : table(capacity, &memory), hash_of_(hash_of), keys_(capacity + 1) {
+    for (std::uint32_t ref = capacity; ref-- > 0;) free_.push_back(ref);
+  }
+
+  [[nodiscard]] std::uint32_t find(std::uint64_t key) const {
+    return table.find(hash_of_(key), [&](std::uint32_t ref) {
+      compared_dead_ref |= !live_.contains(ref);
+      return keys_[ref] == key;
+    });
+  }
+  bool insert(std::uint64_t key) {
+    if (free_.empty()) {
+      EXPECT_FALSE(table.insert(hash_of_(key), table.capacity())) << "accepted beyond capacity";
+      return false;
+    }
+    const std::uint32_t ref = free_.back();
+    keys_[ref] = key;
+    live_.insert(ref);
+    if (!table.insert(hash_of_(key), ref)) {
+      live_.erase(ref);
+      return false;
+    }
+    free_.pop_back();
+    model[key] = ref;
+    return true;
+  }
+  bool erase(std::uint64_t key) {
+    const auto it = model.find(key);
+    if (it == model.end()) return false;
+    EXPECT_TRUE(table.erase(hash_of_(key), it->second));
+    EXPECT_FALSE(table.erase(hash_of_(key), it->second)) << "erased twice";
+    release(it->second);
+    model.erase(it);
+    return true;
+  }
+  void replace(std::uint64_t key) {
+    const auto it = model.find(key);
+    if (it == model.end() || free_.empty()) return;
+    const std::uint32_t ref = free_.back();
+    free_.pop_back();
+    keys_[ref] = key;
+    live_.insert(ref);
+    EXPECT_TRUE(table.replace(hash_of_(key), it->second, ref));
+    EXPECT_FALSE(table.replace(hash_of_(key), it->second, ref)) << "the old reference is gone";
+    release(it->second);
+    it->second = ref;
+  }
+  /// Every key of the model is found, by itself and in bursts, with some absent keys among them.
+  void verify(std::uint64_t absent_from) const {
+    std::vector<std::uint64_t> keys;
+    std::vector<std::uint64_t> hashes;
+    for (const auto& [key, ref] : model) {
+      ASSERT_EQ(find(key), ref);
+      keys.push_back(key);
+      if (keys.size() % 5 == 0) keys.push_back(absent_from + keys.size());
+    }
+    for (const std::uint64_t key : keys) hashes.push_back(hash_of_(key));
+    std::vector<std::uint32_t> out(keys.size(), 7);
+    std::size_t prefetched = 0;
+    table.find_burst(
+        hashes, out, [&](std::uint32_t ref) { prefetched += live_.contains(ref); },
+        [&](unsigned i, std::uint32_t ref) { return keys_[ref] == keys[i]; });
+    for (std::size_t i = 0; i < keys.size(); ++i) {
+      const auto it = model.find(keys[i]);
+      ASSERT_EQ(out[i], it == model.end() ? kNone : it->second) << "at " << i;
+    }
+    ASSERT_EQ(table.size(), model.size());
+    std::set<std::uint32_t> seen;
+    table.for_each([&](std::uint32_t ref) { EXPECT_TRUE(seen.insert(ref).second); });
+    ASSERT_EQ(seen, live_);
+    EXPECT_FALSE(compared_dead_ref);
+  }
+  void clear() {
+    while (!model.empty()) erase(model.begin()->first);
+    EXPECT_EQ(table.size(), 0u);
+    EXPECT_EQ(table.displacement(), 0u) << "an overflow counter did not go back to zero";
+  }
+
+  CountingResource memory;
+  FlowTable table;
+  std::unordered_map<std::uint64_t, std::uint32_t> model;
+  mutable bool compared_dead_ref = false;
+
+ private:
+  void release(std::uint32_t ref) {
+    live_.erase(ref);
+    free_.push_back(ref);
+  }
+  HashOf hash_of_;
+  std::vector<std::uint64_t> keys_;
+  std::vector<std::uint32_t> free_;
+  std::set<std::uint32_t> live_;
+};
+
+std::uint64_t good_hash(std::uint64_t key) { return Rng(key)(); }
+std::uint64_t one_bucket(std::uint64_t key) { return (Rng(key)() & ~std::uint64_t{0xffff'ffff}) | 0x8000'0000; }
+std::uint64_t one_bucket_one_tag(std::uint64_t) { return 0xabcd'0000'8000'0000; }
+/// The last bucket, so that everything displaced wraps around the end; and the tag that stands for "empty".
+std::uint64_t last_bucket_tag_zero(std::uint64_t) { return 0x0000'1234'ffff'ffff; }
+std::uint64_t few_buckets(std::uint64_t key) {
+  return ((key % 3) * 0x1234'5678) | (Rng(key)() & 0x0003'0000'0000'0000ULL) << 14;
+}
+
+void run_random(World& world, std::uint64_t seed, unsigned operations, unsigned target_percent,
+                std::uint64_t key_space) {
+  SCOPED_TRACE(testing::Message() << "seed " << seed << " load " << target_percent << "%");
+  Rng rng(seed);
+  const std::uint64_t target = std::uint64_t{world.table.capacity()} * target_percent / 100;
+  for (unsigned i = 0; i < operations; ++i) {
+    const std::uint64_t key = rng.below(key_space);
+    const bool present = world.model.contains(key);
+    ASSERT_EQ(world.find(key), present ? world.model[key] : kNone) << "operation " << i;
+    const std::uint64_t dice = rng.below(10);
+    if (present) {
+      if (dice < 2) {
+        world.replace(key);
+      } else if (world.model.size() >= target || dice < 4) {
+        world.erase(key);
+      }
+    } else if (world.model.size() < target || dice == 0) {
+      (void)world.insert(key);
+    }
+  }
+  world.verify(key_space);
+}
+
+TEST(FlowTable, BehavesLikeAMapAtEveryLoad) {
+  for (const unsigned load : {1u, 30u, 50u, 90u, 100u}) {
+    for (const std::uint32_t capacity : {1u, 2u, 10u, 11u, 100u, 1000u, 5000u}) {
+      World world(capacity, good_hash);
+      run_random(world, 1000 + load, 20'000, load, std::uint64_t{capacity} * 2 + 1);
+      world.clear();
+    }
+  }
+}
+
+TEST(FlowTable, BehavesLikeAMapUnderTheWorstHashes) {
+  for (const World::HashOf hash : {one_bucket, one_bucket_one_tag, last_bucket_tag_zero, few_buckets}) {
+    for (const std::uint32_t capacity : {7u, 60u, 400u}) {
+      World world(capacity, hash);
+      run_random(world, capacity, 10'000, 100, std::uint64_t{capacity} * 2);
+      world.clear();
+    }
+  }
+}
+
+TEST(FlowTable, HoldsItsWholeCapacityAndNoMore) {
+  for (const std::uint32_t capacity : {1u, 9u, 64u, 1000u, 200'000u}) {
+    CountingResource memory;
+    FlowTable table(capacity, &memory);
+    for (std::uint32_t ref = 0; ref < capacity; ++ref) ASSERT_TRUE(table.insert(good_hash(ref), ref)) << ref;
+    EXPECT_FALSE(table.insert(good_hash(capacity), capacity));
+    EXPECT_EQ(table.size(), capacity);
+    EXPECT_EQ(table.find(good_hash(capacity), [&](std::uint32_t ref) { return ref == capacity; }), kNone);
+    ASSERT_TRUE(table.erase(good_hash(0), 0));
+    EXPECT_TRUE(table.insert(good_hash(capacity), capacity)) << "a freed place is usable at once";
+  }
+}
+
+TEST(FlowTable, NothingFitsIntoCapacityZero) {
+  CountingResource memory;
+  FlowTable table(0, &memory);
+  EXPECT_FALSE(table.insert(1, 1));
+  EXPECT_EQ(table.find(1, [](std::uint32_t) { return true; }), kNone);
+}
+
+TEST(FlowTable, ProbeBoundRefusesWithoutATrace) {
+  World world(10'000, one_bucket);
+  std::uint64_t key = 0;
+  while (world.insert(key)) ++key;
+  EXPECT_EQ(key, FlowTable::kMaxProbe * FlowTable::kSlots) << "every slot within the bound is used, none beyond";
+  const std::uint64_t before = world.table.displacement();
+  EXPECT_FALSE(world.insert(key + 1));
+  EXPECT_EQ(world.table.displacement(), before);
+  world.verify(1'000'000);
+  // A hole anywhere on the way is found again.
+  ASSERT_TRUE(world.erase(key / 2));
+  EXPECT_TRUE(world.insert(key + 2));
+  world.verify(1'000'000);
+  world.clear();
+}
+
+TEST(FlowTable, ExtremeReferencesAreOrdinary) {
+  CountingResource memory;
+  FlowTable table(100, &memory);
+  constexpr std::uint64_t kHash = 0x1234'0000'1000'0000;
+  for (const std::uint32_t ref : {0u, 1u, 0x7fff'ffffu, 0x8000'0000u, FlowTable::kMaxRef}) {
+    ASSERT_TRUE(table.insert(kHash, ref));
+    EXPECT_EQ(table.find(kHash, [&](std::uint32_t candidate) { return candidate == ref; }), ref);
+  }
+  EXPECT_FALSE(table.erase(kHash ^ (std::uint64_t{1} << 60), 0)) << "another tag";
+  EXPECT_FALSE(table.erase(kHash ^ 0xffff'ffff, 0)) << "another bucket";
+  EXPECT_FALSE(table.erase(kHash, 2)) << "another reference";
+  EXPECT_FALSE(table.replace(kHash, 2, 3)) << "another reference";
+  EXPECT_EQ(table.size(), 5u);
+}
+
+TEST(FlowTable, MemoryBytesIsWhatIsTaken) {
+  for (const std::uint32_t capacity : {0u, 1u, 7u, 8u, 75u, 76u, 1000u, 123'457u}) {
+    CountingResource memory;
+    {
+      FlowTable table(capacity, &memory);
+      EXPECT_EQ(memory.bytes, FlowTable::memory_bytes(capacity));
+      EXPECT_GE(std::uint64_t{table.bucket_count()} * FlowTable::kSlots * 3, std::uint64_t{capacity} * 4 - capacity % 4)
+          << "at most three quarters full";
+    }
+    EXPECT_EQ(memory.bytes, 0u);
+  }
+  EXPECT_EQ(FlowTable::memory_bytes(0xffff'ffff), std::size_t{572'662'306} * 64) << "no overflow at the largest";
+}
+
+TEST(FlowTable, MostEntriesLiveAtHomeWhenFull) {
+  CountingResource memory;
+  FlowTable table(300'000, &memory);
+  for (std::uint32_t ref = 0; ref < 300'000; ++ref) ASSERT_TRUE(table.insert(good_hash(ref), ref));
+  // Each displaced entry counts once for every bucket it passed.
+  EXPECT_LT(static_cast<double>(table.displacement()) / 300'000, 0.12);
+}
+
+TEST(FlowTable, ForEachMayErase) {
+  World world(1000, good_hash);
+  for (std::uint64_t key = 0; key < 1000; ++key) ASSERT_TRUE(world.insert(key));
+  std::vector<std::uint64_t> key_of(1000);
+  for (const auto& [key, ref] : world.model) key_of[ref] = key;
+  unsigned visited = 0;
+  world.table.for_each([&](std::uint32_t ref) {
+    ++visited;
+    ASSERT_TRUE(world.erase(key_of[ref]));
+  });
+  EXPECT_EQ(visited, 1000u);
+  EXPECT_EQ(world.table.displacement(), 0u);
+}
+
+TEST(FlowTable, SnapshotsCoverTheTableWhenNobodyWrites) {
+  World world(3000, good_hash);
+  run_random(world, 5, 20'000, 80, 6000);
+  std::set<std::uint32_t> seen;
+  for (std::uint32_t bucket = 0; bucket < world.table.bucket_count(); ++bucket) {
+    const FlowTable::BucketSnapshot snapshot = world.table.snapshot_bucket(bucket);
+    ASSERT_TRUE(snapshot.consistent);
+    for (unsigned i = 0; i < snapshot.count; ++i) EXPECT_TRUE(seen.insert(snapshot.refs[i]).second);
+  }
+  std::set<std::uint32_t> expected;
+  for (const auto& [key, ref] : world.model) expected.insert(ref);
+  EXPECT_EQ(seen, expected);
+}
+
+// A reference is (lane << 24 | serial). The writer keeps exactly one entry per lane in the bucket and moves all lanes
+// to serial s before any goes to s + 1, in lane order. So a moment's references have one serial and from some lane on
+// the one before it, and a torn read shows.
+TEST(FlowTable, SnapshotShowsOneMomentUnderAWriter) {
+  constexpr std::uint32_t kLanes = 7;
+  constexpr std::uint32_t kSerialMask = (1u << 24) - 1;
+  CountingResource memory;
+  FlowTable table(kLanes, &memory);
+  ASSERT_EQ(table.bucket_count(), 1u);
+  const auto hash = [](std::uint32_t lane) { return (std::uint64_t{lane} + 1) << 48; };
+  for (std::uint32_t lane = 0; lane < kLanes; ++lane) ASSERT_TRUE(table.insert(hash(lane), lane << 24));
+
+  std::atomic<bool> stop = false;
+  std::atomic<std::uint64_t> moments = 0;  // consistent snapshots that differ from the one before
+  std::uint64_t wrong = 0;
+  std::thread reader([&] {
+    std::uint32_t last = 0;
+    while (!stop.load(std::memory_order_relaxed)) {
+      const FlowTable::BucketSnapshot snapshot = table.snapshot_bucket(0);
+      if (!snapshot.consistent) {
+        wrong += snapshot.count != 0;
+        continue;
+      }
+      std::array<std::uint32_t, kLanes> serial{};
+      std::set<std::uint32_t> lanes;
+      for (unsigned i = 0; i < snapshot.count; ++i) {
+        const std::uint32_t lane = snapshot.refs[i] >> 24;
+        wrong += lane >= kLanes || !lanes.insert(lane).second;
+        if (lane < kLanes) serial[lane] = snapshot.refs[i] & kSerialMask;
+      }
+      wrong += lanes.size() != kLanes;
+      for (std::uint32_t lane = 1; lane < kLanes; ++lane) wrong += serial[lane - 1] - serial[lane] > 1;
+      wrong += serial[0] - serial[kLanes - 1] > 1;
+      wrong += serial[0] < last;
+      moments.fetch_add(serial[0] != last, std::memory_order_relaxed);
+      last = serial[0];
+    }
+  });
+  for (std::uint32_t serial = 1; serial < kSerialMask; ++serial) {
+    if (serial > 200'000 && moments.load(std::memory_order_relaxed) > 200) break;
+    for (std::uint32_t lane = 0; lane < kLanes; ++lane) {
+      ASSERT_TRUE(table.replace(hash(lane), (lane << 24) | (serial - 1), (lane << 24) | serial));
+    }
+    // On a single core the reader only runs when we let it.
+    if (serial % 4096 == 0) std::this_thread::yield();
+  }
+  stop = true;
+  reader.join();
+  EXPECT_EQ(wrong, 0u);
+  EXPECT_GT(moments.load(), 200u);
+}
+
+// Entries come and go all over the table. Validity is in the reference: its low 16 bits are a checksum of the high
+// ones, and the high ones name the bucket it hashes to or one displaced into the next few.
+TEST(FlowTable, SnapshotSeesOnlyReferencesThatWereThere) {
+  constexpr std::uint32_t kCapacity = 300;
+  CountingResource memory;
+  FlowTable table(kCapacity, &memory);
+  const auto ref_of = [](std::uint32_t key) { return (key << 16) | static_cast<std::uint16_t>(good_hash(key) >> 20); };
+  std::atomic<bool> stop = false;
+  std::atomic<std::uint64_t> references = 0;
+  std::uint64_t consistent = 0;
+  std::uint64_t wrong = 0;
+  std::thread reader([&] {
+    while (!stop.load(std::memory_order_relaxed)) {
+      for (std::uint32_t bucket = 0; bucket < table.bucket_count(); ++bucket) {
+        const FlowTable::BucketSnapshot snapshot = table.snapshot_bucket(bucket);
+        consistent += snapshot.consistent;
+        std::set<std::uint32_t> distinct;
+        for (unsigned i = 0; i < snapshot.count; ++i) {
+          const std::uint32_t ref = snapshot.refs[i];
+          wrong += ref != ref_of(ref >> 16);
+          wrong += !distinct.insert(ref).second;
+          const auto home = static_cast<std::uint32_t>(
+              ((good_hash(ref >> 16) & 0xffff'ffff) * std::uint64_t{table.bucket_count()}) >> 32);
+          const std::uint32_t away = (bucket + table.bucket_count() - home) % table.bucket_count();
+          wrong += away >= 16;
+          references.fetch_add(1, std::memory_order_relaxed);
+        }
+      }
+      wrong += table.size() > kCapacity;
+    }
+  });
+  Rng rng(99);
+  std::vector<std::uint32_t> present;
+  for (unsigned i = 0; i < 100'000'000; ++i) {
+    if (i > 300'000 && references.load(std::memory_order_relaxed) > 100'000) break;
+    if (i % 4096 == 0) std::this_thread::yield();
+    if (present.size() < kCapacity && rng.chance(11, 20)) {
+      const auto key = static_cast<std::uint32_t>(rng.below(0xffff));
+      if (std::find(present.begin(), present.end(), key) != present.end()) continue;
+      ASSERT_TRUE(table.insert(good_hash(key), ref_of(key)));
+      present.push_back(key);
+    } else if (!present.empty()) {
+      std::swap(present[rng.below(present.size())], present.back());
+      ASSERT_TRUE(table.erase(good_hash(present.back()), ref_of(present.back())));
+      present.pop_back();
+    }
+  }
+  stop = true;
+  reader.join();
+  EXPECT_EQ(wrong, 0u);
+  EXPECT_GT(consistent, 0u);
+  EXPECT_GT(references.load(), 100'000u);
+}
+
+}  // namespace
+}  // namespace tidegate
