@@ -26,8 +26,8 @@ namespace tidegate {
 
 class SlotWheel {
  public:
-  /// Covers slot_count * ticks_per_slot ticks ahead, less the part of the current slot that is over: give it one slot
-  /// more than the wait is long, and a few for the delay a budget may cause.
+  /// Covers slot_count * ticks_per_slot ticks from the start of the current slot, which is up to two slots in the past
+  /// when `expire` pushes. So give it two slots more than the wait is long, and a few for the delay a budget may cause.
   SlotWheel(std::uint32_t slot_count, std::uint32_t ticks_per_slot, std::uint32_t now_tick,
             std::pmr::memory_resource* memory)
       : slot_count_(slot_count),
