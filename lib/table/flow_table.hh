@@ -55,9 +55,17 @@ class FlowTable {
   /// The reference whose tag matches and for which `eq(ref)` holds, or kNone.
   template <class Eq>
   [[nodiscard]] std::uint32_t find(std::uint64_t hash, Eq&& eq) const {
-    const std::uint32_t index = home(hash);
-    const Bucket& b = bucket(index);
-    return resume(index, match(b, tag_of(hash)), tag_of(hash), eq);
+    const std::uint16_t tag = tag_of(hash);
+    std::uint32_t index = home(hash);
+    for (std::uint32_t probe = 1;; ++probe) {
+      const Bucket& b = bucket(index);
+      for (unsigned matches = match(b, tag); matches != 0; matches &= matches - 1) {
+        const std::uint32_t ref = b.refs[std::countr_zero(matches)];
+        if (eq(ref)) return ref;
+      }
+      if (b.overflow == 0 || probe == probe_limit_) return kNone;
+      index = next(index);
+    }
   }
 
   /// Looks up a whole burst so that the cache misses overlap: prefetches all buckets; then finds the first tag match of
@@ -233,43 +241,34 @@ class FlowTable {
 #endif
   }
 
-  /// The rest of a look-up from the tag matches of the home bucket on.
-  template <class Eq>
-  [[nodiscard]] std::uint32_t resume(std::uint32_t index, unsigned matches, std::uint16_t tag, Eq& eq) const {
-    for (std::uint32_t probe = 1;; ++probe) {
-      const Bucket& b = bucket(index);
-      for (; matches != 0; matches &= matches - 1) {
-        const std::uint32_t ref = b.refs[std::countr_zero(matches)];
-        if (eq(ref)) return ref;
-      }
-      if (b.overflow == 0 || probe == probe_limit_) return kNone;
-      index = next(index);
-      matches = match(bucket(index), tag);
-    }
-  }
-
   template <class PrefetchEntry, class Eq>
   void find_chunk(const std::uint64_t* hashes, std::uint32_t* out, unsigned n, unsigned base,
                   PrefetchEntry& prefetch_entry, Eq& eq) const {
-    std::array<std::uint32_t, kBurst> homes;
-    std::array<std::uint16_t, kBurst> matches;
+    std::array<std::uint8_t, kBurst> displaced;
+    unsigned n_displaced = 0;
+    for (unsigned i = 0; i < n; ++i) prefetch(hashes[i]);
     for (unsigned i = 0; i < n; ++i) {
-      homes[i] = home(hashes[i]);
-      __builtin_prefetch(&bucket(homes[i]));
-    }
-    for (unsigned i = 0; i < n; ++i) {
-      const Bucket& b = bucket(homes[i]);
+      const std::uint32_t index = home(hashes[i]);
+      const Bucket& b = bucket(index);
       const unsigned mask = match(b, tag_of(hashes[i]));
-      matches[i] = static_cast<std::uint16_t>(mask);
+      out[i] = kNone;
       if (mask != 0) {
-        prefetch_entry(std::uint32_t{b.refs[std::countr_zero(mask)]});
+        out[i] = b.refs[std::countr_zero(mask)];
+        prefetch_entry(std::uint32_t{out[i]});
       } else if (b.overflow != 0) [[unlikely]] {
-        __builtin_prefetch(&bucket(next(homes[i])));
+        __builtin_prefetch(&bucket(next(index)));
+        displaced[n_displaced++] = static_cast<std::uint8_t>(i);
       }
     }
     for (unsigned i = 0; i < n; ++i) {
-      auto eq_i = [&eq, at = base + i](std::uint32_t ref) -> bool { return eq(at, ref); };
-      out[i] = resume(homes[i], matches[i], tag_of(hashes[i]), eq_i);
+      if (out[i] == kNone || eq(base + i, out[i])) [[likely]]
+        continue;
+      // Another entry has the same tag: look on, and compare that one again.
+      out[i] = find(hashes[i], [&eq, at = base + i](std::uint32_t ref) -> bool { return eq(at, ref); });
+    }
+    for (unsigned k = 0; k < n_displaced; ++k) {
+      const unsigned i = displaced[k];
+      out[i] = find(hashes[i], [&eq, at = base + i](std::uint32_t ref) -> bool { return eq(at, ref); });
     }
   }
 

@@ -301,8 +301,8 @@ TEST(TimerWheel, ThePastComesWithTheNextAdvance) {
   std::array<std::uint32_t, 4> out{};
   EXPECT_EQ(wheel.next_expiry_bound(), 1000u);
   EXPECT_EQ(wheel.advance(1000, out), 2u);
-  EXPECT_EQ(out[0], 0u);
-  EXPECT_EQ(out[1], 1u);
+  EXPECT_EQ(out[0] + out[1], 1u) << "0 and 1, in either order";
+  EXPECT_FALSE(wheel.armed(0) || wheel.armed(1));
   wheel.arm(0, 999);
   EXPECT_EQ(wheel.advance(900, out), 1u) << "time that goes back stands still";
   EXPECT_TRUE(wheel.armed(2));
