@@ -20,7 +20,7 @@ done
 
 # Files of ours: what git knows or would add, so that a fresh file is checked before it is committed.
 files() { git -c safe.directory='*' ls-files --cached --others --exclude-standard -- "$@" |
-  while IFS= read -r f; do [[ -f $f ]] && printf '%s\n' "$f"; done; }
+  while IFS= read -r f; do if [[ -f $f ]]; then printf '%s\n' "$f"; fi; done; }
 
 check_layout() {
   local allowed=' meson.build lib app bench test config scripts README.md LICENSE CHANGELOG.md ' entry bad=0
@@ -97,7 +97,7 @@ export -f tidy_file
 check_tidy() {
   local f
   files 'lib/*.cc' 'lib/*.hh' | grep -v '^lib/dpdk/' |
-    while IFS= read -r f; do [[ $f == *.cc || ! -f ${f%.hh}.cc ]] && printf '%s\n' "$f"; done |
+    while IFS= read -r f; do if [[ $f == *.cc || ! -f ${f%.hh}.cc ]]; then printf '%s\n' "$f"; fi; done |
     timeout 400 xargs -r -P "$jobs" -I{} bash -c 'tidy_file {}'
 }
 
