@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/address.hh"
@@ -261,14 +262,17 @@ class Decoded {
 
   [[nodiscard]] bool is_segment() const { return burst_->n_segments == 1; }
   [[nodiscard]] bool is_other() const { return burst_->n_others == 1; }
-  [[nodiscard]] const Segment& segment() const {
+  [[nodiscard]] const Segment& segment() const& {
     EXPECT_TRUE(is_segment()) << "dropped: " << drop_name(drop());
     return burst_->segments[0];
   }
-  [[nodiscard]] const OtherPacket& other() const {
+  [[nodiscard]] const OtherPacket& other() const& {
     EXPECT_TRUE(is_other()) << "dropped: " << drop_name(drop());
     return burst_->others[0];
   }
+  /// Of a temporary: a copy, whose pointers no longer lead anywhere.
+  [[nodiscard]] Segment segment() && { return std::as_const(*this).segment(); }
+  [[nodiscard]] OtherPacket other() && { return std::as_const(*this).other(); }
   /// The reason, or kNone.
   [[nodiscard]] Drop drop() const {
     for (std::size_t i = 1; i < kDropCount; ++i) {

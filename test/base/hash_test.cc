@@ -1,0 +1,134 @@
+#include "base/hash.hh"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <bit>
+#include <unordered_set>
+#include <vector>
+
+#include "base/bytes.hh"
+#include "base/rng.hh"
+
+namespace tidegate {
+namespace {
+
+/// Key 00 01 .. 0f as two little-endian words, as in the reference implementation.
+constexpr HashKey kVectorKey{0x0706'0504'0302'0100, 0x0f0e'0d0c'0b0a'0908};
+
+/// vectors_sip64 of the SipHash authors' reference implementation: input 00 01 .. (n-1), output as octets.
+TEST(SipHash24, OfficialVectors) {
+  constexpr std::array<std::array<std::uint8_t, 8>, 16> kVectors{{
+      {0x31, 0x0e, 0x0e, 0xdd, 0x47, 0xdb, 0x6f, 0x72},
+      {0xfd, 0x67, 0xdc, 0x93, 0xc5, 0x39, 0xf8, 0x74},
+      {0x5a, 0x4f, 0xa9, 0xd9, 0x09, 0x80, 0x6c, 0x0d},
+      {0x2d, 0x7e, 0xfb, 0xd7, 0x96, 0x66, 0x67, 0x85},
+      {0xb7, 0x87, 0x71, 0x27, 0xe0, 0x94, 0x27, 0xcf},
+      {0x8d, 0xa6, 0x99, 0xcd, 0x64, 0x55, 0x76, 0x18},
+      {0xce, 0xe3, 0xfe, 0x58, 0x6e, 0x46, 0xc9, 0xcb},
+      {0x37, 0xd1, 0x01, 0x8b, 0xf5, 0x00, 0x02, 0xab},
+      {0x62, 0x24, 0x93, 0x9a, 0x79, 0xf5, 0xf5, 0x93},
+      {0xb0, 0xe4, 0xa9, 0x0b, 0xdf, 0x82, 0x00, 0x9e},
+      {0xf3, 0xb9, 0xdd, 0x94, 0xc5, 0xbb, 0x5d, 0x7a},
+      {0xa7, 0xad, 0x6b, 0x22, 0x46, 0x2f, 0xb3, 0xf4},
+      {0xfb, 0xe5, 0x0e, 0x86, 0xbc, 0x8f, 0x1e, 0x75},
+      {0x90, 0x3d, 0x84, 0xc0, 0x27, 0x56, 0xea, 0x14},
+      {0xee, 0xf2, 0x7a, 0x8e, 0x90, 0xca, 0x23, 0xf7},
+      {0xe5, 0x45, 0xbe, 0x49, 0x61, 0xca, 0x29, 0xa1},
+  }};
+  std::vector<std::uint8_t> input;
+  for (std::size_t n = 0; n < kVectors.size(); ++n) {
+    std::uint64_t expected = 0;
+    for (unsigned i = 8; i-- > 0;) expected = (expected << 8) | kVectors[n][i];
+    EXPECT_EQ(siphash24(kVectorKey, input), expected) << n;
+    input.push_back(static_cast<std::uint8_t>(n));
+  }
+}
+
+const FlowKey kFlow{IpAddress::v4(10, 0, 0, 1), IpAddress::v4(10, 0, 0, 2), 80, 1024};
+
+/// The keyed form is the octet form over 40 octets in network order.
+TEST(SipHash24, FlowKeyIsHashedInNetworkOrder) {
+  std::vector<std::uint8_t> raw(40);
+  store_be64(&raw[0], kFlow.local.hi);
+  store_be64(&raw[8], kFlow.local.lo);
+  store_be64(&raw[16], kFlow.remote.hi);
+  store_be64(&raw[24], kFlow.remote.lo);
+  store_be16(&raw[32], 80);
+  store_be16(&raw[34], 1024);
+  store_be32(&raw[36], 77);
+  EXPECT_EQ(siphash24(kVectorKey, kFlow, 77), siphash24(kVectorKey, raw));
+}
+
+TEST(SipHash24, KeyFlowAndSaltAllMatter) {
+  const std::uint64_t hash = siphash24(kVectorKey, kFlow, 1);
+  EXPECT_NE(siphash24(kVectorKey, kFlow, 2), hash);
+  EXPECT_NE(siphash24(kVectorKey, kFlow.reversed(), 1), hash);
+  EXPECT_NE(siphash24({kVectorKey.k0 ^ 1, kVectorKey.k1}, kFlow, 1), hash);
+}
+
+/// Any single bit of the key changes about half of the hash, averaged over keys.
+TEST(FlowHash, EveryBitOfTheFlowAvalanches) {
+  Rng rng(11);
+  const auto flipped = [](FlowKey flow, unsigned bit) {
+    if (bit < 64)
+      flow.remote.lo ^= std::uint64_t{1} << bit;
+    else if (bit < 128)
+      flow.local.lo ^= std::uint64_t{1} << (bit - 64);
+    else if (bit < 192)
+      flow.remote.hi ^= std::uint64_t{1} << (bit - 128);
+    else if (bit < 208)
+      flow.remote_port = static_cast<std::uint16_t>(flow.remote_port ^ (1u << (bit - 192)));
+    else
+      flow.local_port = static_cast<std::uint16_t>(flow.local_port ^ (1u << (bit - 208)));
+    return flow;
+  };
+  for (unsigned bit = 0; bit < 224; ++bit) {
+    unsigned changed = 0;
+    constexpr unsigned kRounds = 200;
+    for (unsigned i = 0; i < kRounds; ++i) {
+      const HashKey key{rng(), rng()};
+      const FlowKey flow{
+          {rng(), rng()}, {rng(), rng()}, static_cast<std::uint16_t>(rng()), static_cast<std::uint16_t>(rng())};
+      changed += static_cast<unsigned>(std::popcount(flow_hash(key, flow) ^ flow_hash(key, flipped(flow, bit))));
+    }
+    const double average = static_cast<double>(changed) / kRounds;
+    EXPECT_GT(average, 26.0) << "bit " << bit;
+    EXPECT_LT(average, 38.0) << "bit " << bit;
+  }
+}
+
+/// The usual client: one address, consecutive ports, then consecutive addresses. Low bits index the buckets.
+TEST(FlowHash, ConsecutivePortsAndAddressesSpread) {
+  Rng rng(12);
+  const HashKey key{rng(), rng()};
+  constexpr unsigned kBuckets = 1024;
+  std::vector<unsigned> load(kBuckets);
+  std::unordered_set<std::uint64_t> distinct;
+  for (unsigned address = 0; address < 16; ++address) {
+    for (unsigned port = 0; port < 4096; ++port) {
+      FlowKey flow = kFlow;
+      flow.remote = flow.remote.plus(address);
+      flow.remote_port = static_cast<std::uint16_t>(1024 + port);
+      const std::uint64_t hash = flow_hash(key, flow);
+      ++load[hash % kBuckets];
+      distinct.insert(hash);
+    }
+  }
+  EXPECT_EQ(distinct.size(), 65536u);
+  // 64 expected in each with a standard deviation of 8: six of them either way.
+  for (const unsigned n : load) {
+    EXPECT_GT(n, 16u);
+    EXPECT_LT(n, 112u);
+  }
+}
+
+TEST(FlowHash, KeyAndDirectionMatter) {
+  const HashKey key{1, 2};
+  EXPECT_NE(flow_hash(key, kFlow), flow_hash({1, 3}, kFlow));
+  EXPECT_NE(flow_hash(key, kFlow), flow_hash({3, 2}, kFlow));
+  EXPECT_NE(flow_hash(key, kFlow), flow_hash(key, kFlow.reversed()));
+}
+
+}  // namespace
+}  // namespace tidegate
