@@ -29,10 +29,9 @@
 
 namespace tidegate {
 
-/// What makes up one worker beyond the shard: its services in index order. Called once per worker by Runtime::create(),
-/// on the main thread. It may listen() on the shard only for services it has returned (use `listeners` instead when all
-/// workers are alike). Keep a copy of the pointer to read a service's results; while workers run, only through what the
-/// service publishes.
+/// Makes one worker's services, in index order. Called once per worker by Runtime::create(), on the main thread; the
+/// shard, not yet running, is for what a service wants to remember of it. Keep a copy of a pointer to read the
+/// service's results after stop(); while workers run, read only what the service publishes.
 using ServiceFactory = std::function<Result<std::vector<std::shared_ptr<Service>>>(unsigned worker, Shard& shard)>;
 
 /// One port and the workers that share it.
@@ -93,6 +92,9 @@ struct WorkerStats {
   std::array<std::uint64_t, kBurstBuckets> rx_bursts{};
 };
 
+/// Adds every number of `other` to `sum`.
+void add_counters(ShardCounters& sum, const ShardCounters& other);
+
 class Runtime {
  public:
   /// Octets of shards, packet buffers and mailboxes, from the configuration alone (before EAL). The lines whose `what`
@@ -145,6 +147,7 @@ class Runtime {
   [[nodiscard]] static Instant now();
 
   [[nodiscard]] std::size_t port_count() const;
+  /// `spread`, `spread_reason` and the link are final after start().
   [[nodiscard]] const PortInfo& port(std::size_t group) const;
   [[nodiscard]] PortStats port_stats(std::size_t group) const;
   /// The driver's own counters, those that are not zero.

@@ -1,0 +1,288 @@
+#include "dpdk/eal.hh"
+
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+#include <utility>
+
+#include "dpdk/compat.hh"
+
+namespace tidegate {
+
+namespace {
+
+/// Takes what is printed to stdout and stderr while EAL starts: EAL says why it fails only there.
+class OutputCapture {
+ public:
+  OutputCapture() : file_(memfd_create("eal-output", MFD_CLOEXEC)) {
+    std::fflush(nullptr);
+    for (int fd : {1, 2}) {
+      saved_[fd] = dup(fd);
+      if (file_ >= 0) dup2(file_, fd);
+    }
+  }
+  ~OutputCapture() {
+    restore();
+    if (file_ >= 0) close(file_);
+  }
+  OutputCapture(const OutputCapture&) = delete;
+  OutputCapture& operator=(const OutputCapture&) = delete;
+
+  void restore() {
+    std::fflush(nullptr);
+    for (int fd : {1, 2}) {
+      if (saved_[fd] < 0) continue;
+      dup2(saved_[fd], fd);
+      close(saved_[fd]);
+      saved_[fd] = -1;
+    }
+  }
+  [[nodiscard]] std::string text() const {
+    std::string out;
+    char buffer[4096];
+    off_t at = 0;
+    for (;;) {
+      const ssize_t n = file_ >= 0 ? pread(file_, buffer, sizeof buffer, at) : 0;
+      if (n <= 0) return out;
+      out.append(buffer, static_cast<std::size_t>(n));
+      at += n;
+    }
+  }
+
+ private:
+  int file_;
+  int saved_[3] = {-1, -1, -1};
+};
+
+std::vector<std::string> split_lines(const std::string& text) {
+  std::vector<std::string> lines;
+  std::size_t at = 0;
+  while (at < text.size()) {
+    const std::size_t end = std::min(text.find('\n', at), text.size());
+    if (end > at) lines.push_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  return lines;
+}
+
+std::string join(const std::vector<std::string>& parts, const char* separator) {
+  std::string out;
+  for (const std::string& part : parts) out += (out.empty() ? "" : separator) + part;
+  return out;
+}
+
+/// The argument EAL most likely stumbled over: one it does not list in its usage text, or one whose value its last
+/// words mention.
+std::string find_culprit(const std::vector<std::string>& arguments, const std::string& output,
+                         const std::vector<std::string>& reasons) {
+  const bool usage_shown = output.find("EAL common options") != std::string::npos;
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& argument = arguments[i];
+    const std::string name = argument.substr(0, argument.find('='));
+    for (const std::string& line : reasons) {
+      if (line.find("unrecognized option '" + name) != std::string::npos ||
+          line.find("unknown option: " + name) != std::string::npos)
+        return argument;
+    }
+    std::string value = argument.size() > name.size() ? argument.substr(name.size() + 1) : "";
+    if (value.empty() && i + 1 < arguments.size() && arguments[i + 1][0] != '-') value = arguments[i + 1];
+    const std::string head = value.substr(0, value.find(','));
+    if (head.size() < 2) continue;
+    for (const std::string& line : reasons) {
+      if (line.find(head) != std::string::npos) return argument == name ? name + " " + value : argument;
+    }
+  }
+  if (usage_shown) {
+    for (const std::string& argument : arguments) {
+      if (argument.rfind("--", 0) == 0 && output.find(argument.substr(0, argument.find('='))) == std::string::npos)
+        return argument;
+    }
+  }
+  return {};
+}
+
+Error init_error(const std::vector<std::string>& arguments, const std::string& output, int error) {
+  std::vector<std::string> reasons;
+  for (const std::string& line : split_lines(output)) {
+    if (line.find("EAL:") != std::string::npos || line.find("(): ") != std::string::npos ||
+        line.find("option") != std::string::npos)
+      reasons.push_back(line);
+    if (line.rfind("Usage:", 0) == 0 || line.find("EAL common options") != std::string::npos) break;
+  }
+  const std::string culprit = find_culprit(arguments, output, reasons);
+  if (reasons.size() > 6) reasons.erase(reasons.begin(), reasons.end() - 6);
+  std::string message = "EAL did not start";
+  if (!culprit.empty()) message += ", probably because of argument '" + culprit + "'";
+  message += ": " + (reasons.empty() ? std::string(rte_strerror(error)) : join(reasons, "; "));
+  message += ". Arguments were: " + join(arguments, " ");
+  message += ". Correct the EAL arguments";
+  const bool memory = output.find("hugepage") != std::string::npos || output.find("memory") != std::string::npos;
+  if (memory && std::find(arguments.begin(), arguments.end(), "--no-huge") == arguments.end())
+    message += ", reserve hugepages (scripts/setup-host.sh), or use --no-huge with -m";
+  else if (memory)
+    message += ", or ask for less memory with -m";
+  message += ".";
+  return Error{message};
+}
+
+bool sets(const std::vector<std::string>& arguments, std::initializer_list<std::string_view> names) {
+  for (const std::string& argument : arguments) {
+    for (std::string_view name : names) {
+      if (argument == name) return true;
+      const bool is_long = name.substr(0, 2) == "--";
+      if (is_long && argument.size() > name.size() && argument.compare(0, name.size(), name) == 0 &&
+          argument[name.size()] == '=')
+        return true;
+      if (!is_long && argument.size() > 2 && argument.compare(0, 2, name) == 0 && argument[1] != '-') return true;
+    }
+  }
+  return false;
+}
+
+std::vector<unsigned> allowed_cpus() {
+  std::vector<unsigned> cpus;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) == 0) {
+    for (unsigned cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+      if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
+    }
+  }
+  if (cpus.empty()) cpus.push_back(0);
+  return cpus;
+}
+
+std::string lcore_map(const EalOptions& options) {
+  const std::vector<unsigned> allowed = allowed_cpus();
+  const std::vector<unsigned>& cpus = options.cpus.empty() ? allowed : options.cpus;
+  std::string map = "0@(";
+  for (std::size_t i = 0; i < allowed.size(); ++i) map += (i > 0 ? "," : "") + std::to_string(allowed[i]);
+  map += ")";
+  for (unsigned i = 0; i < options.workers; ++i)
+    map += "," + std::to_string(i + 1) + "@" + std::to_string(cpus[i % cpus.size()]);
+  return map;
+}
+
+bool eal_started = false;
+
+}  // namespace
+
+EalOptions demo_eal_options(unsigned workers, unsigned memory_mb) {
+  EalOptions options;
+  options.workers = workers;
+  options.memory_mb = memory_mb;
+  options.no_huge = true;
+  options.no_pci = true;
+  return options;
+}
+
+std::vector<std::string> compose_eal_arguments(const EalOptions& options, const std::vector<std::string>& extra) {
+  std::vector<std::string> out;
+  if (!sets(extra, {"-l", "-c", "--lcores", "--coremask", "--corelist"}))
+    out.push_back("--lcores=" + lcore_map(options));
+  const bool huge_asked = sets(extra, {"--huge-dir", "--socket-mem", "--single-file-segments", "--huge-unlink"});
+  if (options.no_huge && !huge_asked && !sets(extra, {"--no-huge"})) out.emplace_back("--no-huge");
+  if (options.memory_mb > 0 && !sets(extra, {"-m", "--socket-mem", "--numa-mem", "--memory-size"})) {
+    out.emplace_back("-m");
+    out.push_back(std::to_string(options.memory_mb));
+  }
+  if (options.in_memory && !huge_asked && !sets(extra, {"--in-memory", "--proc-type"})) out.emplace_back("--in-memory");
+  if (options.no_pci && !sets(extra, {"--no-pci", "-a", "--allow", "-b", "--block"})) out.emplace_back("--no-pci");
+  if (!options.telemetry && !sets(extra, {"--no-telemetry", "--telemetry"})) out.emplace_back("--no-telemetry");
+  if (!options.file_prefix.empty() && !sets(extra, {"--file-prefix"}))
+    out.push_back("--file-prefix=" + options.file_prefix);
+  // 4 is "error".
+  if (!options.verbose && !sets(extra, {"--log-level"})) out.emplace_back("--log-level=4");
+  for (const std::string& vdev : options.vdevs) out.push_back("--vdev=" + vdev);
+  out.insert(out.end(), extra.begin(), extra.end());
+  return out;
+}
+
+Result<Eal> Eal::init(const std::vector<std::string>& arguments) {
+  if (eal_started) return Error{"EAL can be started only once in a process; it was started before."};
+  eal_started = true;
+  // EAL keeps and permutes the array, and getopt may keep pointers into it: both live as long as the process.
+  static std::vector<std::string> kept;
+  static std::vector<char*> argv;
+  kept = arguments;
+  kept.insert(kept.begin(), "tidegate");
+  argv.clear();
+  for (std::string& argument : kept) argv.push_back(argument.data());
+  argv.push_back(nullptr);
+
+  int result = 0;
+  int error = 0;
+  std::string output;
+  {
+    OutputCapture capture;
+    result = rte_eal_init(static_cast<int>(argv.size()) - 1, argv.data());
+    error = rte_errno;
+    capture.restore();
+    output = capture.text();
+  }
+  if (result < 0) return init_error(arguments, output, error);
+  if (!output.empty()) std::fputs(output.c_str(), stderr);
+  Eal eal;
+  eal.active_ = true;
+  return eal;
+}
+
+Eal::Eal(Eal&& other) noexcept : active_(std::exchange(other.active_, false)) {}
+
+Eal::~Eal() { cleanup(); }
+
+void Eal::cleanup() {
+  if (std::exchange(active_, false)) rte_eal_cleanup();
+}
+
+unsigned Eal::worker_lcores() const { return rte_lcore_count() - 1; }
+
+std::string Eal::runtime_directory() const { return rte_eal_get_runtime_dir(); }
+
+std::string Eal::version() { return rte_version(); }
+
+std::string eal_runtime_directory(const std::string& file_prefix) {
+  const char* base = "/var/run";
+  if (getuid() != 0) {
+    base = std::getenv("XDG_RUNTIME_DIR");
+    if (base == nullptr) base = "/tmp";
+  }
+  return std::string(base) + "/dpdk/" + (file_prefix.empty() ? "rte" : file_prefix);
+}
+
+namespace {
+void fill_random(void* out, std::size_t bytes) {
+  auto* at = static_cast<std::uint8_t*>(out);
+  while (bytes > 0) {
+    const ssize_t n = getrandom(at, bytes, 0);
+    if (n < 0) {
+      TG_CHECK(errno == EINTR);
+      continue;
+    }
+    at += n;
+    bytes -= static_cast<std::size_t>(n);
+  }
+}
+}  // namespace
+
+HashKey random_hash_key() {
+  HashKey key;
+  fill_random(&key, sizeof key);
+  return key;
+}
+
+std::uint64_t random_seed() {
+  std::uint64_t seed = 0;
+  fill_random(&seed, sizeof seed);
+  return seed;
+}
+
+}  // namespace tidegate

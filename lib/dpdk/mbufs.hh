@@ -1,0 +1,46 @@
+#pragma once
+/// How many packet buffers a worker needs and how large they are. One calculation for the dry run and for the pools.
+/// Thread rule: pure functions.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "base/frame.hh"
+
+namespace tidegate {
+
+/// Buffers each lcore may hold back per pool, so that most allocations touch no shared line.
+inline constexpr std::uint32_t kMbufCache = 256;
+/// Frames a worker keeps for its device when the transmit queue is full.
+inline constexpr std::uint32_t kTransmitBacklog = 512;
+
+struct MbufNeed {
+  std::uint32_t count = 0;
+  /// Octets of data in each, headroom included.
+  std::uint16_t data_room = 0;
+  /// With headers, pool overhead and alignment; a little more than true.
+  std::size_t bytes = 0;
+};
+
+/// `lcores` counts all lcores that may free buffers of this pool, the main one included.
+[[nodiscard]] inline MbufNeed mbufs_per_worker(std::uint32_t rx_descriptors, std::uint32_t tx_descriptors,
+                                               std::uint32_t workers, std::uint32_t mailbox_depth, std::uint32_t lcores,
+                                               std::uint16_t mtu, std::uint32_t wanted = 0) {
+  constexpr std::uint32_t kHeadroom = 128;
+  constexpr std::uint32_t kMbufHeader = 128 + 64;
+  MbufNeed need;
+  // Ethernet header, two VLAN tags and CRC around the MTU; whole kilobytes as most devices want.
+  const std::uint32_t room = std::max<std::uint32_t>(2048, (mtu + 26u + 1023u) / 1024u * 1024u);
+  need.data_room = static_cast<std::uint16_t>(std::min<std::uint32_t>(room + kHeadroom, 65535));
+  // Each place where a buffer of this pool may rest at the worst moment.
+  const std::uint32_t queues = rx_descriptors + tx_descriptors;
+  const std::uint32_t mailboxes = workers > 1 ? (workers - 1) * mailbox_depth * 2 : 0;
+  const std::uint32_t caches = lcores * kMbufCache * 3 / 2;
+  const std::uint32_t hands = kTransmitBacklog + 8 * kMaxBurst;
+  need.count = wanted != 0 ? wanted : queues + mailboxes + caches + hands;
+  need.bytes = static_cast<std::size_t>(need.count) * (need.data_room + kMbufHeader + 8u) + (512u << 10);
+  return need;
+}
+
+}  // namespace tidegate

@@ -1,0 +1,406 @@
+#include "dpdk/runtime.hh"
+
+#include <time.h>
+
+#include <algorithm>
+#include <new>
+
+#include "base/memory.hh"
+#include "dpdk/clock.hh"
+#include "dpdk/compat.hh"
+#include "dpdk/mailbox.hh"
+#include "dpdk/mbufs.hh"
+#include "dpdk/port.hh"
+#include "dpdk/spread.hh"
+#include "dpdk/telemetry_server.hh"
+#include "dpdk/worker.hh"
+
+namespace tidegate {
+
+namespace {
+
+/// Cursors of list_connections: the worker above, the shard's cursor below.
+constexpr unsigned kCursorBits = 48;
+
+struct Group {
+  WorkerGroupConfig config;
+  std::unique_ptr<Port> port;
+  std::unique_ptr<FlowSpread> spread;
+  std::unique_ptr<MailboxGrid> mailboxes;
+  std::vector<std::unique_ptr<FlowOwner>> owners;
+};
+
+struct Slot {
+  std::size_t group = 0;
+  unsigned lcore = 0;
+  std::vector<std::shared_ptr<Service>> services;
+  std::unique_ptr<Shard> shard;
+  std::unique_ptr<Worker> worker;
+};
+
+int run_worker(void* worker) {
+  static_cast<Worker*>(worker)->run();
+  return 0;
+}
+
+unsigned total_workers(const RuntimeConfig& config) {
+  unsigned sum = 0;
+  for (const WorkerGroupConfig& group : config.groups) sum += group.workers;
+  return sum;
+}
+
+MbufNeed group_mbufs(const RuntimeConfig& config, const WorkerGroupConfig& group) {
+  return mbufs_per_worker(group.port.rx_descriptors, group.port.tx_descriptors, group.workers, config.mailbox_depth,
+                          total_workers(config) + 1, group.port.mtu, config.mbufs_per_worker);
+}
+
+bool is_zero(const HashKey& key) { return key.k0 == 0 && key.k1 == 0; }
+
+}  // namespace
+
+void add_counters(ShardCounters& sum, const ShardCounters& other) {
+  for (std::size_t i = 0; i < kTcpCounterCount; ++i) sum.tcp.counts[i] += other.tcp.counts[i];
+  for (std::size_t i = 0; i < kTcpStateCount; ++i) {
+    sum.tcp.entered[i] += other.tcp.entered[i];
+    sum.in_state[i] += other.in_state[i];
+    for (std::size_t j = 0; j < kTcpStateCount; ++j) sum.tcp.arrows[i][j] += other.tcp.arrows[i][j];
+  }
+  for (std::size_t i = 0; i < kDropCount; ++i) sum.drops.counts[i] += other.drops.counts[i];
+  sum.frames_in += other.frames_in;
+  sum.frames_out += other.frames_out;
+  sum.arp_in += other.arp_in;
+  sum.icmp_in += other.icmp_in;
+  sum.polls += other.polls;
+  sum.busy_polls += other.busy_polls;
+  sum.connections += other.connections;
+  sum.time_wait += other.time_wait;
+  sum.buffers_in_use += other.buffers_in_use;
+  sum.neighbours += other.neighbours;
+}
+
+struct Runtime::Impl {
+  RuntimeConfig config;
+  PageResource memory;
+  std::vector<Group> groups;
+  std::vector<Slot> slots;
+  bool running = false;
+  bool closed = false;
+
+  [[nodiscard]] Result<void> check() const;
+  Result<void> open_group(std::size_t index);
+  Result<void> make_worker(std::size_t group, unsigned index);
+  Result<void> start_ports();
+  void stop_ports();
+  void drain_rings();
+};
+
+Result<void> Runtime::Impl::check() const {
+  if (config.groups.empty()) return Error{"no worker group is configured."};
+  for (const WorkerGroupConfig& group : config.groups) {
+    if (group.workers == 0 || group.workers > RTE_MAX_LCORE)
+      return Error{group.name + ": workers = " + std::to_string(group.workers) + "; use 1 to " +
+                   std::to_string(RTE_MAX_LCORE - 1) + "."};
+    if (!group.services) return Error{group.name + ": no services are configured."};
+  }
+  if (config.mailbox_depth < kMaxBurst || config.mailbox_depth > (1u << 20))
+    return Error{"mailbox_depth = " + std::to_string(config.mailbox_depth) + "; use 64 to 1048576."};
+  const unsigned need = total_workers(config);
+  const unsigned have = rte_lcore_count() - 1;
+  if (have < need)
+    return Error{"workers = " + std::to_string(need) + " in all, but EAL was started with " + std::to_string(have) +
+                 " worker lcores. Use fewer workers, or more lcores in the EAL arguments (-l 0-" +
+                 std::to_string(need) + ", or --lcores to let several share a CPU)."};
+  return {};
+}
+
+Result<void> Runtime::Impl::open_group(std::size_t index) {
+  Group& group = groups[index];
+  group.config = config.groups[index];
+  const unsigned workers = group.config.workers;
+  Port::Need need;
+  need.workers = workers;
+  need.mailbox_depth = config.mailbox_depth;
+  need.lcores = total_workers(config) + 1;
+  need.mbufs_per_worker = config.mbufs_per_worker;
+  auto port = Port::open(group.config.port, need);
+  if (!port) return Error{group.config.name + ": " + port.error().message};
+  group.port = std::move(*port);
+  group.mailboxes = std::make_unique<MailboxGrid>(workers, config.mailbox_depth);
+  for (unsigned i = 0; i < workers; ++i)
+    group.owners.push_back(std::make_unique<FlowOwner>(FlowOwner{group.spread.get(), i}));
+  if (is_zero(group.config.shard.isn_key)) group.config.shard.isn_key = random_hash_key();
+  for (unsigned i = 0; i < workers; ++i) {
+    if (Result<void> made = make_worker(index, i); !made)
+      return Error{group.config.name + " worker " + std::to_string(i) + ": " + made.error().message};
+  }
+  return {};
+}
+
+Result<void> Runtime::Impl::make_worker(std::size_t group_index, unsigned index) {
+  Group& group = groups[group_index];
+  const PortInfo& info = group.port->info();
+  ShardConfig shard_config = group.config.shard;
+  shard_config.interface.mac = info.mac;
+  shard_config.interface.mtu = info.mtu;
+  shard_config.interface.tx_ip_checksum_offload = info.tx_ip_checksum;
+  shard_config.interface.tx_tcp_checksum_offload = info.tx_tcp_checksum;
+  shard_config.index = static_cast<std::uint16_t>(index);
+  if (is_zero(shard_config.table_key)) shard_config.table_key = random_hash_key();
+  shard_config.seed = random_seed();
+  if (group.config.workers > 1) {
+    shard_config.owns_flow = &FlowOwner::owns_flow;
+    shard_config.owns_flow_context = group.owners[index].get();
+  }
+  Slot slot;
+  slot.group = group_index;
+  auto shard = Shard::create(shard_config, Runtime::now(), &memory);
+  if (!shard) return shard.error();
+  slot.shard = std::move(*shard);
+  auto services = group.config.services(index, *slot.shard);
+  if (!services) return services.error();
+  slot.services = std::move(*services);
+  for (const auto& service : slot.services) slot.shard->add_service(*service);
+  for (const ListenerConfig& listener : group.config.listeners) {
+    if (Result<void> done = slot.shard->listen(listener); !done) return done.error();
+  }
+  Worker::Setup setup;
+  setup.port = info.number;
+  setup.index = static_cast<std::uint16_t>(index);
+  setup.workers = static_cast<std::uint16_t>(group.config.workers);
+  setup.rx_queues = info.rx_queues;
+  setup.tx_queues = info.tx_queues;
+  setup.trust_rx_checksums = group.config.port.trust_rx_checksums;
+  setup.tx_prepare = info.tx_ip_checksum || info.tx_tcp_checksum;
+  setup.pool = group.port->pool(index);
+  setup.shard = slot.shard.get();
+  setup.spread = group.spread.get();
+  setup.mailboxes = group.mailboxes.get();
+  setup.idle = config.idle;
+  slot.worker = std::make_unique<Worker>(setup);
+  slots.push_back(std::move(slot));
+  return {};
+}
+
+Runtime::Runtime(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Result<std::unique_ptr<Runtime>> Runtime::create(RuntimeConfig config) {
+  auto impl = std::make_unique<Impl>();
+  impl->config = std::move(config);
+  if (Result<void> good = impl->check(); !good) return good.error();
+  // One key for all groups: when two of them talk to each other queue by queue, both ends agree on the worker and no
+  // packet needs a mailbox.
+  const HashKey spread_key = random_hash_key();
+  impl->groups.resize(impl->config.groups.size());
+  try {
+    for (std::size_t i = 0; i < impl->groups.size(); ++i) {
+      impl->groups[i].spread = std::make_unique<FlowSpread>(impl->config.groups[i].workers, spread_key);
+      if (Result<void> opened = impl->open_group(i); !opened) return opened.error();
+    }
+  } catch (const std::bad_alloc&) {
+    std::size_t bytes = 0;
+    for (const MemoryNeed& need : memory_need(impl->config)) bytes += need.bytes;
+    return Error{"not enough memory: the configuration needs about " + std::to_string((bytes >> 20) + 1) + " MB, and " +
+                 std::to_string(impl->memory.allocated_bytes() >> 20) +
+                 " MB of tables could be taken. Lower the limits (connections, time_wait, buffers), use fewer workers, "
+                 "or free memory."};
+  }
+  unsigned lcore = rte_get_next_lcore(-1u, 1, 0);
+  for (Slot& slot : impl->slots) {
+    slot.lcore = lcore;
+    lcore = rte_get_next_lcore(lcore, 1, 0);
+  }
+  std::unique_ptr<Runtime> runtime(new Runtime(std::move(impl)));
+  if (runtime->impl_->config.telemetry) attach_telemetry(runtime.get());
+  return runtime;
+}
+
+Runtime::~Runtime() {
+  if (impl_ == nullptr) return;
+  if (!close()) {
+    // A worker that does not end still uses what we are about to free.
+    for (const Slot& slot : impl_->slots) rte_eal_wait_lcore(slot.lcore);
+    impl_->running = false;
+    (void)close().ok();
+  }
+}
+
+Result<void> Runtime::Impl::start_ports() {
+  for (Group& group : groups) {
+    if (Result<void> started = group.port->start(*group.spread); !started) {
+      stop_ports();
+      return Error{group.config.name + ": " + started.error().message};
+    }
+  }
+  return {};
+}
+
+Result<void> Runtime::start() {
+  if (impl_->closed) return Error{"the runtime was closed and cannot start again."};
+  if (impl_->running) return {};
+  if (Result<void> started = impl_->start_ports(); !started) return started;
+  for (Slot& slot : impl_->slots) {
+    slot.worker->reset();
+    if (const int failed = rte_eal_remote_launch(run_worker, slot.worker.get(), slot.lcore); failed != 0) {
+      impl_->running = true;
+      (void)stop().ok();
+      return Error{"lcore " + std::to_string(slot.lcore) + " does not take a worker: " + rte_strerror(-failed) + "."};
+    }
+  }
+  impl_->running = true;
+  return {};
+}
+
+void Runtime::drain() {
+  for (Slot& slot : impl_->slots) slot.worker->command(Worker::kDrain);
+}
+
+Result<void> Runtime::stop(Duration limit) {
+  if (!impl_->running) return {};
+  for (Slot& slot : impl_->slots) slot.worker->command(Worker::kStop);
+  const std::int64_t until = monotonic_ns() + limit.as_ns();
+  std::string late;
+  for (std::size_t i = 0; i < impl_->slots.size(); ++i) {
+    const unsigned lcore = impl_->slots[i].lcore;
+    while (rte_eal_get_lcore_state(lcore) == RUNNING && monotonic_ns() < until) {
+      const timespec nap{0, 100'000};
+      nanosleep(&nap, nullptr);
+    }
+    if (rte_eal_get_lcore_state(lcore) == RUNNING)
+      late += (late.empty() ? "" : ", ") + std::to_string(i) + " (lcore " + std::to_string(lcore) + ")";
+    else
+      rte_eal_wait_lcore(lcore);
+  }
+  if (!late.empty())
+    return Error{"these workers did not end within " + std::to_string(limit.as_ms()) + " ms: " + late +
+                 ". Is a service stuck in a callback, or the CPU taken by others?"};
+  impl_->running = false;
+  impl_->stop_ports();
+  return {};
+}
+
+void Runtime::Impl::drain_rings() {
+  // What still lies in memory between two ring devices would otherwise count as lost.
+  for (Group& group : groups) {
+    if (group.port->info().driver != "net_ring") continue;
+    for (std::uint16_t queue = 0; queue < group.port->info().rx_queues; ++queue) {
+      rte_mbuf* packets[kMaxBurst];
+      while (const std::uint16_t n = rte_eth_rx_burst(group.port->info().number, queue, packets, kMaxBurst))
+        rte_pktmbuf_free_bulk(packets, n);
+    }
+  }
+}
+
+void Runtime::Impl::stop_ports() {
+  for (Group& group : groups) group.mailboxes->drain();
+  if (std::all_of(groups.begin(), groups.end(), [](const Group& group) { return group.port->started(); }))
+    drain_rings();
+  for (Group& group : groups) group.port->stop();
+}
+
+Result<void> Runtime::close() {
+  if (Result<void> stopped = stop(); !stopped) return stopped;
+  if (impl_->closed) return {};
+  impl_->closed = true;
+  detach_telemetry(this);
+  for (Group& group : impl_->groups) {
+    if (group.port != nullptr) group.port->close();
+  }
+  return {};
+}
+
+bool Runtime::running() const { return impl_->running; }
+
+std::uint64_t Runtime::leaked_mbufs() const {
+  std::uint64_t sum = 0;
+  for (const Group& group : impl_->groups) sum += group.port->missing_mbufs();
+  return sum;
+}
+
+std::vector<std::string> Runtime::watch_links() {
+  std::vector<std::string> lines;
+  if (!impl_->running) return lines;
+  for (std::size_t i = 0; i < impl_->groups.size(); ++i) {
+    Port& port = *impl_->groups[i].port;
+    if (!port.poll_link()) continue;
+    const bool up = port.info().link_up;
+    lines.push_back(impl_->groups[i].config.name + ": link of " + port.info().device + (up ? " is up" : " is down"));
+    if (!up) continue;
+    for (Slot& slot : impl_->slots) {
+      if (slot.group != i) continue;
+      slot.worker->command(Worker::kAnnounce);
+      break;
+    }
+  }
+  return lines;
+}
+
+bool Runtime::run_on_worker(std::size_t worker, const std::function<void(Shard&, Instant)>& job, Duration limit) {
+  return impl_->running && impl_->slots[worker].worker->job(job, limit);
+}
+
+std::size_t Runtime::worker_count() const { return impl_->slots.size(); }
+std::size_t Runtime::group_of(std::size_t worker) const { return impl_->slots[worker].group; }
+const std::string& Runtime::group_name(std::size_t group) const { return impl_->groups[group].config.name; }
+const Shard& Runtime::shard(std::size_t worker) const { return *impl_->slots[worker].shard; }
+WorkerStats Runtime::worker_stats(std::size_t worker) const { return impl_->slots[worker].worker->stats(); }
+std::size_t Runtime::port_count() const { return impl_->groups.size(); }
+const PortInfo& Runtime::port(std::size_t group) const { return impl_->groups[group].port->info(); }
+PortStats Runtime::port_stats(std::size_t group) const { return impl_->groups[group].port->stats(); }
+std::vector<std::pair<std::string, std::uint64_t>> Runtime::port_xstats(std::size_t group) const {
+  return impl_->groups[group].port->xstats();
+}
+
+std::uint64_t Runtime::tsc_hz() { return rte_get_tsc_hz(); }
+Instant Runtime::now() { return Instant::from_ns(monotonic_ns()); }
+
+ShardCounters Runtime::counters(std::size_t worker) const {
+  const Slot& slot = impl_->slots[worker];
+  ShardCounters out = slot.shard->published();
+  const WorkerStats stats = slot.worker->stats();
+  out.drops.add(Drop::kRxMultiSegment, stats.drops_rx_multi_segment);
+  out.drops.add(Drop::kMailboxFull, stats.drops_mailbox_full);
+  out.drops.add(Drop::kTransmitQueueFull, stats.drops_transmit_queue_full);
+  return out;
+}
+
+ShardCounters Runtime::group_counters(std::size_t group) const {
+  ShardCounters sum;
+  for (std::size_t i = 0; i < impl_->slots.size(); ++i) {
+    if (impl_->slots[i].group == group) add_counters(sum, counters(i));
+  }
+  return sum;
+}
+
+std::uint64_t Runtime::list_connections(std::uint64_t cursor, std::size_t max, std::vector<ConnectionRow>& rows) const {
+  std::size_t worker = cursor >> kCursorBits;
+  std::uint64_t inner = cursor & ((1ULL << kCursorBits) - 1);
+  const std::size_t end = rows.size() + max;
+  while (worker < impl_->slots.size()) {
+    inner = impl_->slots[worker].shard->list_connections(inner, end - rows.size(), rows);
+    if (inner == 0) ++worker;
+    if (rows.size() >= end) break;
+  }
+  return worker < impl_->slots.size() ? (static_cast<std::uint64_t>(worker) << kCursorBits) | inner : 0;
+}
+
+std::vector<MemoryNeed> Runtime::memory_need(const RuntimeConfig& config) {
+  std::vector<MemoryNeed> out;
+  for (const WorkerGroupConfig& group : config.groups) {
+    const std::string of = ", " + group.name + " x " + std::to_string(group.workers);
+    const MbufNeed mbufs = group_mbufs(config, group);
+    out.push_back({"packet buffers, " + std::to_string(mbufs.count) + " each" + of, mbufs.bytes * group.workers});
+    if (group.workers > 1) out.push_back({"mailboxes" + of, MailboxGrid::bytes(group.workers, config.mailbox_depth)});
+    for (const MemoryNeed& need : Shard::memory_need(group.shard))
+      out.push_back({need.what + of, need.bytes * group.workers});
+  }
+  return out;
+}
+
+unsigned Runtime::eal_memory_mb(const RuntimeConfig& config) {
+  std::size_t bytes = 0;
+  for (const WorkerGroupConfig& group : config.groups) bytes += group_mbufs(config, group).bytes * group.workers;
+  // EAL's own tables, rings of a ring pair, and what its heap loses to alignment.
+  return static_cast<unsigned>((bytes + bytes / 8) >> 20) + 32;
+}
+
+}  // namespace tidegate

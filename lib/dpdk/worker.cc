@@ -1,0 +1,388 @@
+#include "dpdk/worker.hh"
+
+#include <sched.h>
+#include <sys/prctl.h>
+#include <time.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+namespace tidegate {
+
+namespace {
+
+constexpr unsigned kTimerBudgetMin = 64;
+constexpr unsigned kTimerBudgetMax = 2048;
+/// While full bursts keep arriving, timers may take no more than this, so that a mass expiry never starves receiving.
+constexpr unsigned kTimerBudgetBusy = 128;
+
+std::uint16_t rx_flags(std::uint64_t ol_flags, bool trust) {
+  if (trust) return kRxIpChecksumGood | kRxL4ChecksumGood;
+  unsigned flags = 0;
+  const std::uint64_t ip = ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK;
+  if (ip == RTE_MBUF_F_RX_IP_CKSUM_GOOD || ip == RTE_MBUF_F_RX_IP_CKSUM_NONE) flags |= kRxIpChecksumGood;
+  if (ip == RTE_MBUF_F_RX_IP_CKSUM_BAD) flags |= kRxIpChecksumBad;
+  const std::uint64_t l4 = ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
+  // NONE: the sender left the sum out (virtio), but the device vouches for the data.
+  if (l4 == RTE_MBUF_F_RX_L4_CKSUM_GOOD || l4 == RTE_MBUF_F_RX_L4_CKSUM_NONE) flags |= kRxL4ChecksumGood;
+  if (l4 == RTE_MBUF_F_RX_L4_CKSUM_BAD) flags |= kRxL4ChecksumBad;
+  if ((ol_flags & RTE_MBUF_F_RX_RSS_HASH) != 0) flags |= kRxHashValid;
+  return static_cast<std::uint16_t>(flags);
+}
+
+/// A Frame's buffer becomes a packet to send. Buffers come back from receiving, so everything the device reads is set.
+rte_mbuf* to_mbuf(const Frame& frame) {
+  auto* packet = static_cast<rte_mbuf*>(frame.owner);
+  packet->data_off = static_cast<std::uint16_t>(frame.data - static_cast<std::uint8_t*>(packet->buf_addr));
+  packet->data_len = frame.len;
+  packet->pkt_len = frame.len;
+  packet->nb_segs = 1;
+  packet->next = nullptr;
+  std::uint64_t flags = 0;
+  if ((frame.flags & (kTxIpChecksum | kTxTcpChecksum)) != 0) {
+    flags = (frame.flags & kTxIpv6) != 0 ? RTE_MBUF_F_TX_IPV6 : RTE_MBUF_F_TX_IPV4;
+    if ((frame.flags & kTxIpChecksum) != 0) flags |= RTE_MBUF_F_TX_IP_CKSUM;
+    if ((frame.flags & kTxTcpChecksum) != 0) flags |= RTE_MBUF_F_TX_TCP_CKSUM;
+  }
+  packet->ol_flags = flags;
+  packet->tx_offload = 0;
+  packet->l2_len = frame.l2_len & 0x7fu;
+  packet->l3_len = frame.l3_len & 0x1ffu;
+  return packet;
+}
+
+}  // namespace
+
+Worker::Worker(const Setup& setup)
+    : setup_(setup), clock_(rte_get_tsc_hz()), timer_budget_(kTimerBudgetMin), stages_(setup.workers) {}
+
+unsigned Worker::allocate(void* context, Frame* frames, unsigned count) {
+  auto& self = *static_cast<Worker*>(context);
+  rte_mbuf* packets[kMaxBurst];
+  count = std::min(count, kMaxBurst);
+  if (rte_pktmbuf_alloc_bulk(self.setup_.pool, packets, count) != 0) {
+    // All or nothing failed: take what is left.
+    unsigned got = 0;
+    while (got < count && (packets[got] = rte_pktmbuf_alloc(self.setup_.pool)) != nullptr) ++got;
+    count = got;
+  }
+  for (unsigned i = 0; i < count; ++i) {
+    Frame& frame = frames[i];
+    frame = Frame{};
+    frame.data = rte_pktmbuf_mtod(packets[i], std::uint8_t*);
+    frame.owner = packets[i];
+    frame.capacity = static_cast<std::uint16_t>(packets[i]->buf_len - packets[i]->data_off);
+  }
+  return count;
+}
+
+void Worker::release(void* context, Frame* frames, unsigned count) {
+  (void)context;
+  for (unsigned i = 0; i < count; ++i) rte_pktmbuf_free(static_cast<rte_mbuf*>(frames[i].owner));
+}
+
+void Worker::transmit(void* context, Frame* frames, unsigned count) {
+  auto& self = *static_cast<Worker*>(context);
+  const unsigned room = std::min<unsigned>(count, kTransmitBacklog - self.n_pending_);
+  for (unsigned i = 0; i < room; ++i) self.pending_[self.n_pending_++] = to_mbuf(frames[i]);
+  if (room < count) {
+    // The device has not kept up for a whole backlog: the newest go, as in any full queue.
+    self.stats_.drops_transmit_queue_full += count - room;
+    release(context, frames + room, count - room);
+  }
+  self.send_pending();
+}
+
+void Worker::send_pending() {
+  if (n_pending_ == 0) return;
+  unsigned sent = 0;
+  if (setup_.index >= setup_.tx_queues) {
+    const unsigned owner = setup_.index % setup_.tx_queues;
+    sent = setup_.mailboxes->transmit(setup_.index, owner).push(pending_.data(), n_pending_);
+    stats_.mailbox_out += sent;
+  } else {
+    while (sent < n_pending_) {
+      auto n = static_cast<std::uint16_t>(std::min<unsigned>(kMaxBurst, n_pending_ - sent));
+      if (setup_.tx_prepare) {
+        const std::uint16_t ready = rte_eth_tx_prepare(setup_.port, setup_.index, &pending_[sent], n);
+        if (ready == 0) {
+          // The device will never take this one.
+          rte_pktmbuf_free(pending_[sent++]);
+          ++stats_.drops_transmit_queue_full;
+          continue;
+        }
+        n = ready;
+      }
+      const std::uint16_t done = rte_eth_tx_burst(setup_.port, setup_.index, &pending_[sent], n);
+      stats_.tx_frames += done;
+      sent += done;
+      if (done < n) break;
+    }
+  }
+  n_pending_ -= sent;
+  if (sent != 0 && n_pending_ != 0) std::memmove(&pending_[0], &pending_[sent], n_pending_ * sizeof pending_[0]);
+}
+
+bool Worker::send_for_others() {
+  if (setup_.index >= setup_.tx_queues || setup_.workers <= setup_.tx_queues) return false;
+  bool any = false;
+  for (unsigned from = setup_.tx_queues + setup_.index; from < setup_.workers; from += setup_.tx_queues) {
+    const unsigned room = std::min<unsigned>(kMaxBurst, kTransmitBacklog - n_pending_);
+    const unsigned n = setup_.mailboxes->transmit(from, setup_.index).pop(&pending_[n_pending_], room);
+    n_pending_ += n;
+    stats_.mailbox_in += n;
+    any |= n != 0;
+    if (n != 0) send_pending();
+  }
+  return any;
+}
+
+bool Worker::make_writable(rte_mbuf*& packet) {
+  if (RTE_MBUF_DIRECT(packet) && rte_mbuf_refcnt_read(packet) == 1) [[likely]]
+    return true;
+  // Somebody else holds the data too, and the stack writes into what it receives: work on a copy.
+  rte_mbuf* copy = rte_pktmbuf_copy(packet, setup_.pool, 0, UINT32_MAX);
+  if (copy == nullptr) return false;
+  copy->port = packet->port;
+  rte_pktmbuf_free(packet);
+  packet = copy;
+  return true;
+}
+
+bool Worker::to_frame(rte_mbuf* packet, Frame& frame) {
+  if (packet->nb_segs > 1 && rte_pktmbuf_linearize(packet) != 0) return false;
+  frame.data = rte_pktmbuf_mtod(packet, std::uint8_t*);
+  frame.owner = packet;
+  frame.rss_hash = packet->hash.rss;
+  frame.len = packet->data_len;
+  frame.flags = rx_flags(packet->ol_flags, setup_.trust_rx_checksums);
+  if (packet->port == kLearnPort) [[unlikely]]
+    frame.flags |= kRxLearnOnly;
+  frame.capacity = static_cast<std::uint16_t>(packet->buf_len - packet->data_off);
+  frame.l2_len = 0;
+  frame.l3_len = 0;
+  return true;
+}
+
+void Worker::deliver(Instant now, TxBurst& out, rte_mbuf** packets, unsigned count) {
+  std::array<Frame, kMaxBurst> frames;
+  unsigned n = 0;
+  for (unsigned i = 0; i < count; ++i) {
+    if (i + 2 < count) __builtin_prefetch(rte_pktmbuf_mtod(packets[i + 2], void*));
+    if (!make_writable(packets[i]) || !to_frame(packets[i], frames[n])) [[unlikely]] {
+      ++stats_.drops_rx_multi_segment;
+      rte_pktmbuf_free(packets[i]);
+      continue;
+    }
+    ++n;
+  }
+  stats_.rx_frames += n;
+  if (n > 0) setup_.shard->receive_burst(now, std::span(frames).first(n), out);
+}
+
+void Worker::show_to_others(const rte_mbuf* packet) {
+  for (unsigned to = 0; to < setup_.workers; ++to) {
+    if (to == setup_.index) continue;
+    rte_mbuf* copy = rte_pktmbuf_copy(packet, setup_.pool, 0, UINT32_MAX);
+    if (copy == nullptr) {
+      ++stats_.drops_mailbox_full;
+      continue;
+    }
+    copy->port = kLearnPort;
+    ++stats_.learn_copies;
+    pass_on(to, &copy, 1);
+  }
+}
+
+void Worker::pass_on(unsigned to, rte_mbuf** packets, unsigned count) {
+  const unsigned taken = setup_.mailboxes->receive(setup_.index, to).push(packets, count);
+  stats_.mailbox_out += taken;
+  if (taken == count) return;
+  stats_.drops_mailbox_full += count - taken;
+  rte_pktmbuf_free_bulk(packets + taken, count - taken);
+}
+
+void Worker::verify_spread(const FlowKey& flow) {
+  const std::uint64_t seen = flows_seen_++;
+  if (seen >= kVerifyFirst && seen % kVerifyEvery != 0) return;
+  if (setup_.spread->owner_of(flow) == setup_.index) return;
+  ++stats_.rss_mismatches;
+  setup_.spread->use_software();
+}
+
+unsigned Worker::spread_burst(rte_mbuf** packets, unsigned count) {
+  unsigned here = 0;
+  for (unsigned i = 0; i < count; ++i) {
+    rte_mbuf* packet = packets[i];
+    FlowKey flow;
+    const FrameClass kind = classify({rte_pktmbuf_mtod(packet, const std::uint8_t*), packet->data_len}, flow);
+    if (kind == FrameClass::kEverybody) show_to_others(packet);
+    if (kind != FrameClass::kFlow) {
+      packets[here++] = packet;
+      continue;
+    }
+    if (setup_.spread->mode() == SpreadMode::kHardwareRss) verify_spread(flow);
+    unsigned owner = setup_.index;
+    if (setup_.spread->mode() == SpreadMode::kSoftware) owner = setup_.spread->owner_of(flow);
+    if (owner == setup_.index) {
+      packets[here++] = packet;
+      continue;
+    }
+    packet->port = setup_.port;
+    Stage& stage = stages_[owner];
+    stage.packets[stage.count++] = packet;
+  }
+  for (unsigned to = 0; to < setup_.workers; ++to) {
+    Stage& stage = stages_[to];
+    if (stage.count == 0) continue;
+    pass_on(to, stage.packets.data(), stage.count);
+    stage.count = 0;
+  }
+  return here;
+}
+
+bool Worker::receive(Instant now, TxBurst& out) {
+  rte_mbuf* packets[kMaxBurst];
+  bool any = false;
+  if (setup_.index < setup_.rx_queues) {
+    const unsigned n = rte_eth_rx_burst(setup_.port, setup_.index, packets, kMaxBurst);
+    ++stats_.rx_bursts[std::min<unsigned>(static_cast<unsigned>(std::bit_width(n)), WorkerStats::kBurstBuckets - 1)];
+    if (n > 0) {
+      any = true;
+      const unsigned here = setup_.workers > 1 ? spread_burst(packets, n) : n;
+      if (here > 0) deliver(now, out, packets, here);
+    }
+  }
+  for (unsigned from = 0; from < setup_.workers; ++from) {
+    if (from == setup_.index) continue;
+    const unsigned n = setup_.mailboxes->receive(from, setup_.index).pop(packets, kMaxBurst);
+    if (n == 0) continue;
+    any = true;
+    stats_.mailbox_in += n;
+    deliver(now, out, packets, n);
+  }
+  return any;
+}
+
+bool Worker::expire(Instant now, TxBurst& out, bool receiving) {
+  const unsigned budget = receiving ? std::min(timer_budget_, kTimerBudgetBusy) : timer_budget_;
+  const unsigned ran = setup_.shard->expire_timers(now, out, budget);
+  // A budget used up means more are waiting: allow more next time, and shrink when it is no longer needed.
+  timer_budget_ = ran >= budget ? std::min(timer_budget_ * 2, kTimerBudgetMax)
+                                : std::max(timer_budget_ - timer_budget_ / 8, kTimerBudgetMin);
+  return ran > 0;
+}
+
+bool Worker::handle_commands(Instant now, TxBurst& out) {
+  const std::uint32_t commands = commands_.exchange(0, std::memory_order_acquire);
+  if ((commands & kJob) != 0) {
+    int posted = kPosted;
+    if (job_state_.compare_exchange_strong(posted, kRunning, std::memory_order_acquire)) {
+      job_(*setup_.shard, now);
+      job_state_.store(kDone, std::memory_order_release);
+    }
+  }
+  if ((commands & kDrain) != 0) setup_.shard->drain();
+  if ((commands & kAnnounce) != 0) setup_.shard->announce(now, out);
+  return (commands & kStop) == 0;
+}
+
+bool Worker::job(const std::function<void(Shard&, Instant)>& what, Duration limit) {
+  const std::lock_guard guard(job_mutex_);
+  job_ = what;
+  job_state_.store(kPosted, std::memory_order_release);
+  command(kJob);
+  const std::int64_t until = monotonic_ns() + limit.as_ns();
+  while (job_state_.load(std::memory_order_acquire) != kDone) {
+    int posted = kPosted;
+    if (monotonic_ns() > until && job_state_.compare_exchange_strong(posted, kIdle)) return false;
+    const timespec nap{0, 50'000};
+    nanosleep(&nap, nullptr);
+  }
+  job_state_.store(kIdle, std::memory_order_relaxed);
+  return true;
+}
+
+void Worker::idle(Instant now) {
+  ++empty_polls_;
+  const IdlePolicy& policy = setup_.idle;
+  if (policy.idle_sleep_us != 0 && empty_polls_ >= policy.sleep_after_polls) {
+    std::int64_t ns = std::int64_t{policy.idle_sleep_us} * 1000;
+    if (const std::optional<Instant> next = setup_.shard->next_timer(); next.has_value())
+      ns = std::min(ns, (*next - now).as_ns());
+    if (ns > 0) {
+      const timespec nap{ns / 1'000'000'000, ns % 1'000'000'000};
+      nanosleep(&nap, nullptr);
+    }
+  } else if (policy.yield_after_polls != 0 && empty_polls_ >= policy.yield_after_polls) {
+    sched_yield();
+  } else {
+    rte_pause();
+  }
+}
+
+void Worker::run() {
+  // The default slack of 50 us would make short sleeps long.
+  prctl(PR_SET_TIMERSLACK, 1000UL);
+  TxBurst out({this, &Worker::allocate, &Worker::transmit, &Worker::release});
+  clock_ = TscClock(rte_get_tsc_hz());
+  const std::uint64_t publish_cycles = rte_get_tsc_hz() / 1000;
+  std::uint64_t last = rte_rdtsc();
+  std::uint64_t next_publish = last;
+  if (setup_.index == 0) setup_.shard->announce(clock_.at(last), out);
+  bool was_busy = false;
+  bool keep_on = true;
+  while (keep_on) {
+    const std::uint64_t tsc = rte_rdtsc();
+    (was_busy ? stats_.busy_cycles : stats_.idle_cycles) += tsc - last;
+    last = tsc;
+    ++stats_.polls;
+    const Instant now = clock_.at(tsc);
+    const std::uint64_t committed = out.committed();
+
+    if (n_pending_ > 0) send_pending();
+    if (commands_.load(std::memory_order_relaxed) != 0) [[unlikely]]
+      keep_on = handle_commands(now, out);
+    setup_.shard->poll(now, out);
+    const bool received = receive(now, out);
+    const bool expired = expire(now, out, received);
+    out.flush();
+    const bool relayed = send_for_others();
+
+    if (tsc - next_publish < (1ULL << 63)) {
+      clock_.discipline();
+      publish();
+      next_publish = tsc + publish_cycles;
+    }
+    was_busy = received || expired || relayed || out.committed() != committed;
+    if (was_busy)
+      empty_polls_ = 0;
+    else
+      idle(now);
+  }
+  out.flush();
+  finish();
+  publish();
+}
+
+void Worker::finish() {
+  for (unsigned i = 0; i < 1000 && n_pending_ > 0; ++i) send_pending();
+  stats_.drops_transmit_queue_full += n_pending_;
+  rte_pktmbuf_free_bulk(pending_.data(), n_pending_);
+  n_pending_ = 0;
+}
+
+void Worker::publish() {
+  setup_.shard->publish();
+  const auto words = std::bit_cast<StatsWords>(stats_);
+  for (std::size_t i = 0; i < words.size(); ++i) published_[i].store(words[i], std::memory_order_relaxed);
+}
+
+WorkerStats Worker::stats() const {
+  StatsWords words;
+  for (std::size_t i = 0; i < words.size(); ++i) words[i] = published_[i].load(std::memory_order_relaxed);
+  return std::bit_cast<WorkerStats>(words);
+}
+
+}  // namespace tidegate
