@@ -32,8 +32,8 @@ class FlowTable {
  public:
   static constexpr std::uint32_t kMaxRef = 0xffff'fffe;
   static constexpr unsigned kSlots = 10;
-  /// An entry lives at most this many buckets from its home; beyond it the table counts as full. At the load we size
-  /// for, a run this long does not happen by chance, and no one outside knows the hash key.
+  /// An entry lives in one of this many buckets from its home on; when those are full, the table counts as full. At the
+  /// load we size for, a run this long does not happen by chance, and no one outside knows the hash key.
   static constexpr std::uint32_t kMaxProbe = 64;
 
   /// Sized so that `capacity` entries fill 75% of the slots: 4% of them then live outside their home bucket.
