@@ -70,8 +70,8 @@ struct HttpConfig {
 };
 
 /// Statuses the service itself gives; anything else is counted as "other".
-inline constexpr std::array<std::uint16_t, 14> kHttpStatuses = {200, 301, 302, 308, 400, 404, 405,
-                                                                408, 413, 414, 431, 501, 503, 505};
+inline constexpr std::array<std::uint16_t, 15> kHttpStatuses = {200, 301, 302, 308, 400, 404, 405, 408,
+                                                                413, 414, 417, 431, 501, 503, 505};
 
 struct HttpCounters {
   Counter accepted;

@@ -1,0 +1,108 @@
+#pragma once
+/// Inside of LoadClient: one per shard, see load.hh. Not for other modules.
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/memory.hh"
+#include "base/published.hh"
+#include "service/deadline_list.hh"
+#include "service/load.hh"
+#include "service/load_answer.hh"
+#include "service/load_schedule.hh"
+
+namespace tidegate {
+
+struct LoadClient::Impl {
+  enum class Stage : std::uint8_t {
+    kFree,
+    kConnecting,
+    kTalking,
+    /// All is said and checked; waiting for the server's FIN.
+    kAwaitClose,
+    /// We have closed or aborted.
+    kClosing,
+  };
+
+  struct Slot {
+    ConnectionId id;
+    DeadlineLink link;
+    Instant due;
+    Instant opened;
+    Instant request;
+    std::uint64_t sent = 0;
+    std::uint64_t received = 0;
+    /// Where in the pattern this connection's payload begins, so that octets of another connection do not pass.
+    std::uint32_t pattern_at = 0;
+    std::uint32_t requests_done = 0;
+    AnswerState answer;
+    std::uint32_t generation = 0;
+    Stage stage = Stage::kFree;
+    /// kCount: nothing went wrong so far.
+    LoadFailure failure = LoadFailure::kCount;
+    bool request_waits = false;
+    bool in_histograms = false;
+    bool response_list = false;
+  };
+
+  Impl(const LoadConfig& config_in, std::pmr::memory_resource* memory);
+
+  void on_event(Event& event, Connections& connections);
+  void on_connected(std::uint32_t index, Connections& connections);
+  void on_readable(std::uint32_t index, Event& event, Connections& connections);
+  void read_answers(std::uint32_t index, Event& event, Connections& connections);
+  void read_echo(std::uint32_t index, Event& event, Connections& connections);
+  void on_peer_closed(std::uint32_t index, Connections& connections);
+  void on_closed(std::uint32_t index, CloseReason reason, Connections& connections);
+  void on_poll(Instant now, Connections& connections);
+
+  void launch(Instant now, Connections& connections);
+  bool open(Instant now, Instant due, Connections& connections);
+  void talk(std::uint32_t index, Connections& connections);
+  void send_request(std::uint32_t index, Connections& connections);
+  void send_payload(std::uint32_t index, Connections& connections);
+  /// Everything went well: close, or wait for the server to.
+  void done(std::uint32_t index, Connections& connections);
+  void fail(std::uint32_t index, LoadFailure failure, Connections& connections);
+  void expire(Instant now, Connections& connections);
+  void abort_some(Connections& connections);
+  void set_deadline(std::uint32_t index, bool response, Instant now);
+  void clear_deadline(std::uint32_t index);
+  void count_failure(LoadFailure failure) { results.failed[static_cast<std::size_t>(failure)].add(); }
+  [[nodiscard]] std::uint32_t index_of(const Event& event) const;
+  [[nodiscard]] LoadFailure failure_of(const Slot& slot, CloseReason reason) const;
+  [[nodiscard]] bool all_launched() const;
+  void publish();
+
+  LoadConfig config;
+  std::uint8_t service = 0;
+  bool begun = false;
+  LoadSchedule schedule;
+  std::uint64_t blocked_until = 0;
+  Instant retry_at;
+  std::uint32_t abort_cursor = 0;
+  std::size_t next_target = 0;
+  /// Of the latest record; part of its connection's user value, so that a late event never meets a later record.
+  std::uint32_t generation = 0;
+  std::string request;
+  std::string last_request;
+  AnswerReader reader;
+  std::vector<std::uint8_t> pattern;
+
+  IndexPool pool;
+  FixedArray<Slot> slab;
+  DeadlineList connecting;
+  DeadlineList responding;
+  LoadResults results;
+
+  std::atomic<bool> stop{false};
+  std::atomic<bool> abort{false};
+  /// Low half: outstanding. Bit 32: nothing more will be launched. One value, so that both are seen together.
+  Published<std::uint64_t> status;
+};
+
+}  // namespace tidegate
