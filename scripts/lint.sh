@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every check that needs no run of the program. Prints one line a check and names what failed.
 #   scripts/lint.sh [--only CHECK] [--counts FILE]
-# Checks: layout includes-self-test includes format length leftovers shell headers tidy
+# Checks: layout includes-self-test includes format length leftovers shell threads headers tidy
 # --counts writes "passed failed" to FILE, for scripts/test.sh.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -65,6 +65,16 @@ check_shell() {
   return $bad
 }
 
+# What runs threads is run under ThreadSanitizer, which takes the tests of the suite 'threads'.
+check_threads() {
+  local bad=0 f
+  while IFS= read -r f; do
+    grep -q "'threads'" "$(dirname "$f")/meson.build" ||
+      { echo "$f makes threads, but no test in $(dirname "$f")/meson.build is in the suite 'threads'"; bad=1; }
+  done < <(files 'test/*.cc' 'test/*.hh' | xargs -r grep -lE '#include <(thread|future)>|pthread_create')
+  return $bad
+}
+
 # Each header alone, under both our warnings and g++'s; the driver's headers need DPDK's flags.
 compile_header() {
   local header=$1 flags=()
@@ -105,7 +115,7 @@ passed=0
 failed_names=()
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-for check in layout includes-self-test includes format length leftovers shell headers tidy; do
+for check in layout includes-self-test includes format length leftovers shell threads headers tidy; do
   [[ -z $only || $only == "$check" ]] || continue
   start=$SECONDS
   if "check_${check//-/_}" >"$log" 2>&1; then
