@@ -112,10 +112,10 @@ std::string find_culprit(const std::vector<std::string>& arguments, const std::s
 Error init_error(const std::vector<std::string>& arguments, const std::string& output, int error) {
   std::vector<std::string> reasons;
   for (const std::string& line : split_lines(output)) {
+    if (line.rfind("Usage:", 0) == 0 || line.find("EAL common options") != std::string::npos) continue;
     if (line.find("EAL:") != std::string::npos || line.find("(): ") != std::string::npos ||
-        line.find("option") != std::string::npos)
+        line.find("unrecognized option") != std::string::npos || line.find("unknown option") != std::string::npos)
       reasons.push_back(line);
-    if (line.rfind("Usage:", 0) == 0 || line.find("EAL common options") != std::string::npos) break;
   }
   const std::string culprit = find_culprit(arguments, output, reasons);
   if (reasons.size() > 6) reasons.erase(reasons.begin(), reasons.end() - 6);
@@ -188,13 +188,17 @@ std::vector<std::string> compose_eal_arguments(const EalOptions& options, const 
   std::vector<std::string> out;
   if (!sets(extra, {"-l", "-c", "--lcores", "--coremask", "--corelist"}))
     out.push_back("--lcores=" + lcore_map(options));
-  const bool huge_asked = sets(extra, {"--huge-dir", "--socket-mem", "--single-file-segments", "--huge-unlink"});
-  if (options.no_huge && !huge_asked && !sets(extra, {"--no-huge"})) out.emplace_back("--no-huge");
+  // EAL 22.11 takes --no-huge and --in-memory only one at a time; --no-shconf keeps files away with the first.
+  const bool huge_asked =
+      sets(extra, {"--huge-dir", "--socket-mem", "--single-file-segments", "--huge-unlink", "--in-memory"});
+  const bool no_huge = (options.no_huge && !huge_asked) || sets(extra, {"--no-huge"});
+  const bool shared = sets(extra, {"--proc-type", "--in-memory", "--no-shconf"});
+  if (no_huge && !sets(extra, {"--no-huge"})) out.emplace_back("--no-huge");
   if (options.memory_mb > 0 && !sets(extra, {"-m", "--socket-mem", "--numa-mem", "--memory-size"})) {
     out.emplace_back("-m");
     out.push_back(std::to_string(options.memory_mb));
   }
-  if (options.in_memory && !huge_asked && !sets(extra, {"--in-memory", "--proc-type"})) out.emplace_back("--in-memory");
+  if (options.in_memory && !shared) out.emplace_back(no_huge ? "--no-shconf" : "--in-memory");
   if (options.no_pci && !sets(extra, {"--no-pci", "-a", "--allow", "-b", "--block"})) out.emplace_back("--no-pci");
   if (!options.telemetry && !sets(extra, {"--no-telemetry", "--telemetry"})) out.emplace_back("--no-telemetry");
   if (!options.file_prefix.empty() && !sets(extra, {"--file-prefix"}))

@@ -28,7 +28,10 @@ struct MbufNeed {
                                                std::uint32_t workers, std::uint32_t mailbox_depth, std::uint32_t lcores,
                                                std::uint16_t mtu, std::uint32_t wanted = 0) {
   constexpr std::uint32_t kHeadroom = 128;
-  constexpr std::uint32_t kMbufHeader = 128 + 64;
+  // mbuf and pool headers, padding that spreads objects over memory channels, and the pool's ring.
+  constexpr std::uint32_t kMbufOverhead = 128 + 64 + 64 + 16;
+  // A pool has a cache for every lcore that DPDK may ever have, in use or not.
+  constexpr std::size_t kPoolOverhead = 1600u << 10;
   MbufNeed need;
   // Ethernet header, two VLAN tags and CRC around the MTU; whole kilobytes as most devices want.
   const std::uint32_t room = std::max<std::uint32_t>(2048, (mtu + 26u + 1023u) / 1024u * 1024u);
@@ -39,7 +42,7 @@ struct MbufNeed {
   const std::uint32_t caches = lcores * kMbufCache * 3 / 2;
   const std::uint32_t hands = kTransmitBacklog + 8 * kMaxBurst;
   need.count = wanted != 0 ? wanted : queues + mailboxes + caches + hands;
-  need.bytes = static_cast<std::size_t>(need.count) * (need.data_room + kMbufHeader + 8u) + (512u << 10);
+  need.bytes = static_cast<std::size_t>(need.count) * (need.data_room + kMbufOverhead) + kPoolOverhead;
   return need;
 }
 

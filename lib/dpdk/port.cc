@@ -47,6 +47,28 @@ std::uint16_t fit(std::uint16_t wanted, const rte_eth_desc_lim& limit) {
   return static_cast<std::uint16_t>(std::max<std::uint32_t>(n, 1));
 }
 
+/// As rte_pktmbuf_pool_create(), except that without hugepages buffers may cross pages: otherwise each would take a
+/// page of its own, nearly twice the memory. Devices reach such memory through virtual addresses only.
+rte_mempool* make_pool(const char* name, const MbufNeed& need) {
+  const unsigned flags = rte_eal_has_hugepages() != 0 ? 0u : unsigned{RTE_MEMPOOL_F_NO_IOVA_CONTIG};
+  rte_mempool* pool = rte_mempool_create_empty(
+      name, need.count, static_cast<unsigned>(sizeof(rte_mbuf)) + need.data_room, std::min(kMbufCache, need.count / 4),
+      sizeof(rte_pktmbuf_pool_private), SOCKET_ID_ANY, flags);
+  if (pool == nullptr) return nullptr;
+  rte_pktmbuf_pool_private sizes{};
+  sizes.mbuf_data_room_size = need.data_room;
+  rte_pktmbuf_pool_init(pool, &sizes);
+  int failed = rte_mempool_set_ops_byname(pool, rte_mbuf_best_mempool_ops(), nullptr);
+  if (failed == 0) failed = std::min(rte_mempool_populate_default(pool), 0);
+  if (failed != 0) {
+    rte_mempool_free(pool);
+    rte_errno = -failed;
+    return nullptr;
+  }
+  rte_mempool_obj_iter(pool, rte_pktmbuf_init, nullptr);
+  return pool;
+}
+
 }  // namespace
 
 Error Port::error(const std::string& what) const {
@@ -225,8 +247,7 @@ Result<void> Port::make_pools() {
   static std::atomic<unsigned> serial = 0;
   for (unsigned worker = 0; worker < need_.workers; ++worker) {
     const std::string name = "tg_mbuf_" + std::to_string(serial++);
-    rte_mempool* pool = rte_pktmbuf_pool_create(name.c_str(), need.count, std::min(kMbufCache, need.count / 4), 0,
-                                                need.data_room, SOCKET_ID_ANY);
+    rte_mempool* pool = make_pool(name.c_str(), need);
     if (pool == nullptr)
       return error("no memory for " + std::to_string(need.count) + " packet buffers (" +
                    std::to_string((need.bytes >> 20) + 1) + " MB) of worker " + std::to_string(worker) + " of " +

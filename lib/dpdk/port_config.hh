@@ -111,7 +111,7 @@ struct DeviceName {
 class RingPair {
  public:
   /// `name`: at most 12 characters, unique in the process. `depth`: packets per queue and direction, a power of two.
-  [[nodiscard]] static Result<RingPair> create(const std::string& name, unsigned queues, unsigned depth = 4096);
+  [[nodiscard]] static Result<RingPair> create(const std::string& name, unsigned queues, unsigned depth = 2048);
   RingPair(RingPair&& other) noexcept;
   RingPair& operator=(RingPair&&) = delete;
   ~RingPair();
