@@ -1,0 +1,119 @@
+// What an acceptable ACK does: RFC 9293 3.10.7.4 fifth step, RFC 5681, RFC 6298, RFC 6582.
+
+#include <algorithm>
+
+#include "tcp/congestion.hh"
+#include "tcp/engine.hh"
+#include "tcp/rtt.hh"
+
+namespace tidegate {
+
+/// SND.UNA < ack <= snd_max.
+void TcpEngine::acknowledged(std::uint32_t index, SeqNum ack) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  const auto octets = static_cast<std::uint32_t>(ack - hot.snd_una);
+  remove_acknowledged(index, octets);
+
+  // RFC 6298 (3), Karn: only what was sent once is timed; `kTcbTiming` goes with any retransmission.
+  if (hot.has(kTcbTiming) && ack >= cold.rtt_seq) {
+    rtt_sample(cold, now_us_ - cold.rtt_start_us, config_.tcp);
+    hot.clear(kTcbTiming);
+  }
+  hot.snd_una = ack;
+  hot.snd_nxt = max(hot.snd_nxt, ack);
+  cold.retransmits = 0;
+  disarm(cold, kTimerPersist);
+
+  if (hot.has(kTcbInRecovery)) {
+    if (ack >= cold.recover) {
+      congestion_leave_recovery(hot, cold);
+    } else {
+      congestion_partial_ack(hot, cold, octets);
+      hot.set(kTcbRetransmit);
+    }
+  } else {
+    cold.duplicate_acks = 0;
+    congestion_on_ack(hot, cold, octets);
+  }
+
+  // RFC 6298 (5.2), (5.3).
+  if (hot.snd_una == cold.snd_max) {
+    disarm(cold, kTimerRetransmit);
+  } else {
+    arm_retransmit(index);
+  }
+
+  if (hot.has(kTcbWantWritable) && cold.tx_bytes <= config_.tcp.send_buffer_bytes / 2) {
+    hot.clear(kTcbWantWritable);
+    if (!hot.has(kTcbOrphan)) push_event(index, EventType::kWritable);
+  }
+  if (hot.has(kTcbFinSent) && ack == cold.snd_max) {
+    fin_acknowledged(index);
+  } else if (hot.tx_head != kNone || hot.has(kTcbFinQueued | kTcbRetransmit)) {
+    mark_dirty(index);
+  }
+}
+
+/// Our FIN has been acknowledged.
+void TcpEngine::fin_acknowledged(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  switch (hot.state.get()) {
+    case TcpState::kFinWait1:
+      transition(hot, TcpState::kFinWait2);
+      // RFC 9293 3.10.7.4 leaves FIN-WAIT-2 open; nobody waits for an orphan for ever.
+      if (hot.has(kTcbOrphan)) arm_life(index);
+      break;
+    case TcpState::kClosing:
+      enter_time_wait(index);
+      break;
+    case TcpState::kLastAck:
+      release(index, CloseReason::kNormal);
+      break;
+    default:
+      break;
+  }
+}
+
+void TcpEngine::remove_acknowledged(std::uint32_t index, std::uint32_t octets) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  // The rest beyond the queue is our FIN.
+  std::uint32_t data = std::min<std::uint32_t>(octets, cold.tx_bytes);
+  if (data == 0) return;
+  cold.tx_bytes = cold.tx_bytes - data;
+  cold.tx_cursor = kNone;
+  while (data > 0) {
+    const std::uint32_t head = hot.tx_head;
+    if (chunks_[head].len > data) {
+      chunks_.trim_front(head, data);
+      return;
+    }
+    data -= chunks_[head].len;
+    hot.tx_head = chunks_[head].next;
+    chunks_.free(head);
+  }
+  if (hot.tx_head == kNone) cold.tx_tail = kNone;
+}
+
+/// RFC 5681 3.2, RFC 6582 3.2.
+void TcpEngine::duplicate_ack(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  counters_.add(TcpCounter::kDuplicateAcksIn);
+  if (cold.duplicate_acks < 255) ++cold.duplicate_acks;
+  if (hot.has(kTcbInRecovery)) {
+    cold.cwnd += hot.mss;  // each duplicate says that one segment has left the network
+    return mark_dirty(index);
+  }
+  // RFC 6582 3.2 step 1: not again for losses of the window that was recovered last.
+  if (cold.duplicate_acks == 3 && hot.snd_una >= cold.recover) {
+    counters_.add(TcpCounter::kFastRetransmits);
+    congestion_enter_recovery(hot, cold);
+    hot.set(kTcbRetransmit);
+    hot.clear(kTcbTiming);
+    mark_dirty(index);
+  }
+}
+
+}  // namespace tidegate

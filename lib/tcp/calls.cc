@@ -1,0 +1,193 @@
+// The user calls of RFC 9293 3.10.1 to 3.10.6, as services make them. What they cause leaves with the next output().
+
+#include <algorithm>
+
+#include "tcp/engine.hh"
+
+namespace tidegate {
+namespace {
+
+constexpr StateSet kMaySend =
+    bit(TcpState::kSynSent) | bit(TcpState::kSynReceived) | bit(TcpState::kEstablished) | bit(TcpState::kCloseWait);
+
+}  // namespace
+
+/// 3.10.1, passive.
+bool TcpEngine::listen(const TcpListener& listener) {
+  if (n_listeners_ == kMaxListeners) return false;
+  for (std::size_t i = 0; i < n_listeners_; ++i) {
+    if (listeners_[i].port == listener.port && listeners_[i].address == listener.address) return false;
+  }
+  listeners_[n_listeners_] = listener;
+  listeners_[n_listeners_].syn_received = 0;
+  ++n_listeners_;
+  count_arrow(TcpState::kClosed, TcpState::kListen);
+  ++in_state_[static_cast<std::size_t>(TcpState::kListen)];
+  return true;
+}
+
+/// 3.10.4 CLOSE in LISTEN. Connections in SYN-RECEIVED may still finish their handshake; new SYNs are dropped and
+/// counted, so that a client tries another node instead of being told that nobody is here.
+void TcpEngine::stop_listening() {
+  if (draining_) return;
+  draining_ = true;
+  for (std::size_t i = 0; i < n_listeners_; ++i) count_arrow(TcpState::kListen, TcpState::kClosed);
+  in_state_[static_cast<std::size_t>(TcpState::kListen)] = 0;
+}
+
+/// 3.10.1, active. From a port one of our listeners holds it is the SEND in LISTEN of 3.10.2: the arrow from LISTEN to
+/// SYN-SENT.
+TcpEngine::OpenError TcpEngine::open(const OpenRequest& request, ConnectionId& id) {
+  const std::uint64_t hash = hash_of(request.key);
+  if (table_.find(hash, [&](std::uint32_t ref) { return matches(ref, request.key); }) != kNone)
+    return OpenError::kInUse;
+  const bool from_listener = !draining_ && find_listener(request.key) != nullptr;
+  const std::uint32_t index =
+      create(request.key, hash, from_listener ? TcpState::kListen : TcpState::kClosed, TcpState::kSynSent);
+  if (index == kNone) return OpenError::kFull;
+  TcbHot& hot = hot_[index];
+  hot.set(kTcbActiveOpen | kTcbAnnounced);
+  hot.service = request.service;
+  hot.user = request.user;
+  counters_.add(TcpCounter::kActiveOpens);
+  mark_dirty(index);
+  id = id_of(index);
+  return OpenError::kOk;
+}
+
+std::size_t TcpEngine::send_room(ConnectionId id) const {
+  if (!alive(id)) return 0;
+  const TcbHot& hot = hot_[id.index];
+  if (!in(hot.state, kMaySend) || hot.has(kTcbFinQueued | kTcbAbort | kTcbDetached)) return 0;
+  const std::uint32_t used = cold_[id.index].tx_bytes;
+  return used < config_.tcp.send_buffer_bytes ? config_.tcp.send_buffer_bytes - used : 0;
+}
+
+/// 3.10.2, copying.
+std::size_t TcpEngine::send(ConnectionId id, std::span<const std::uint8_t> data) {
+  const std::size_t room = send_room(id);
+  if (!alive(id)) return 0;
+  TcbHot& hot = hot_[id.index];
+  TcbCold& cold = cold_[id.index];
+  std::span<const std::uint8_t> rest = data.first(std::min(room, data.size()));
+  std::size_t sent = 0;
+  while (!rest.empty()) {
+    std::uint32_t taken = cold.tx_tail == kNone ? 0 : chunks_.append(cold.tx_tail, rest);
+    if (taken == 0) {
+      if (!chunks_.may_take(ChunkPool::Share::kSend, promised_blocks_ + 1)) break;
+      const std::uint32_t chunk = chunks_.allocate(ChunkPool::Share::kSend);
+      if (chunk == kNone) break;
+      taken = chunks_.append(chunk, rest);
+      if (hot.tx_head == kNone) {
+        hot.tx_head = chunk;
+      } else {
+        chunks_[cold.tx_tail].next = chunk;
+      }
+      cold.tx_tail = chunk;
+    }
+    rest = rest.subspan(taken);
+    sent += taken;
+  }
+  cold.tx_bytes = cold.tx_bytes + static_cast<std::uint32_t>(sent);
+  if (sent > 0) mark_dirty(id.index);
+  if (sent < data.size() && in(hot.state, kMaySend) && !hot.has(kTcbFinQueued)) hot.set(kTcbWantWritable);
+  return sent;
+}
+
+/// 3.10.2, by reference to constant memory.
+bool TcpEngine::send_static(ConnectionId id, std::span<const std::uint8_t> data) {
+  const std::size_t room = send_room(id);
+  if (room == 0) return false;
+  TcbHot& hot = hot_[id.index];
+  TcbCold& cold = cold_[id.index];
+  if (data.empty()) return true;
+  if (data.size() > room && cold.tx_bytes > 0) {
+    hot.set(kTcbWantWritable);
+    return false;
+  }
+  if (data.size() > 0x3fff'ffff) return false;
+  const std::uint32_t chunk = chunks_.allocate_reference(data);
+  if (chunk == kNone) {
+    hot.set(kTcbWantWritable);
+    return false;
+  }
+  if (hot.tx_head == kNone) {
+    hot.tx_head = chunk;
+  } else {
+    chunks_[cold.tx_tail].next = chunk;
+  }
+  cold.tx_tail = chunk;
+  cold.tx_bytes = cold.tx_bytes + static_cast<std::uint32_t>(data.size());
+  mark_dirty(id.index);
+  return true;
+}
+
+/// 3.10.4 CLOSE, in its half-closing sense: no more SENDs, RECEIVE goes on.
+void TcpEngine::shutdown(ConnectionId id) {
+  if (!alive(id)) return;
+  TcbHot& hot = hot_[id.index];
+  if (hot.has(kTcbFinQueued | kTcbDetached)) return;
+  if (hot.state == TcpState::kSynSent) {
+    // Nobody knows of us yet: delete the TCB.
+    return release(id.index, CloseReason::kAborted);
+  }
+  hot.set(kTcbFinQueued);
+  hot.clear(kTcbWantWritable);
+  enter_closing_state(id.index);
+  mark_dirty(id.index);
+}
+
+/// "In any case, enter FIN-WAIT-1 state" (or LAST-ACK): the state moves with the call, the FIN follows the queued data.
+void TcpEngine::enter_closing_state(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  if (!hot.has(kTcbFinQueued)) return;
+  switch (hot.state.get()) {
+    case TcpState::kSynReceived:
+      // Queued data wait for ESTABLISHED, and the FIN behind them.
+      if (hot.tx_head == kNone) transition(hot, TcpState::kFinWait1);
+      break;
+    case TcpState::kEstablished:
+      transition(hot, TcpState::kFinWait1);
+      break;
+    case TcpState::kCloseWait:
+      transition(hot, TcpState::kLastAck);
+      break;
+    default:
+      break;
+  }
+}
+
+void TcpEngine::close(ConnectionId id) {
+  if (!alive(id)) return;
+  TcbHot& hot = hot_[id.index];
+  if (hot.has(kTcbOrphan)) return;
+  hot.set(kTcbOrphan);
+  hot.clear(kTcbWantWritable);
+  if (hot.has(kTcbDetached)) {
+    // A read in progress settles first.
+    if (!hot.has(kTcbReadPending)) finish_detached(id.index);
+    return;
+  }
+  if (hot.state == TcpState::kFinWait2) arm_life(id.index);
+  shutdown(id);
+  if (cold_[id.index].rx_bytes > 0 && alive(id)) mark_dirty(id.index);
+}
+
+/// 3.10.5.
+void TcpEngine::abort(ConnectionId id) {
+  if (!alive(id)) return;
+  TcbHot& hot = hot_[id.index];
+  if (hot.has(kTcbDetached)) {
+    hot.set(kTcbOrphan);
+    if (!hot.has(kTcbReadPending)) finish_detached(id.index);
+    return;
+  }
+  hot.set(kTcbAbort | kTcbOrphan);
+  mark_dirty(id.index);
+}
+
+void TcpEngine::set_user(ConnectionId id, std::uint64_t user) {
+  if (alive(id)) hot_[id.index].user = user;
+}
+
+}  // namespace tidegate

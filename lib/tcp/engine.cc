@@ -1,0 +1,365 @@
+#include "tcp/engine.hh"
+
+#include <algorithm>
+
+#include "base/check.hh"
+#include "tcp/isn.hh"
+#include "tcp/rtt.hh"
+
+namespace tidegate {
+namespace {
+
+/// Enough for every connection to have one reference to constant memory queued.
+std::uint32_t reference_chunks(const TcpEngineConfig& config) { return config.connections; }
+
+/// RFC 7323 2.3: the smallest shift that lets the window field express the buffer.
+std::uint8_t shift_for(std::uint32_t buffer_bytes) {
+  std::uint8_t shift = 0;
+  while (shift < 14 && (buffer_bytes >> shift) > 65535) ++shift;
+  return shift;
+}
+
+std::uint32_t two_msl_ticks(const TcpConfig& tcp) { return std::max<std::uint32_t>(2 * tcp.msl_ms, 1); }
+
+std::size_t array_bytes(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+}  // namespace
+
+TcpEngine::TcpEngine(const TcpEngineConfig& config, Instant start, DropCounters& drops,
+                     std::pmr::memory_resource* memory)
+    : config_(config),
+      drops_(drops),
+      start_(start),
+      table_(config.connections + config.time_wait + config.time_wait_v6, memory),
+      pool_(config.connections, memory),
+      pool_v6_(config.connections_v6, memory),
+      hot_(config.connections, memory),
+      cold_(config.connections, memory),
+      pairs_(config.connections_v6, memory),
+      chunks_(config.buffers, reference_chunks(config), memory),
+      wheel_(config.connections, 0, memory),
+      time_wait4_(config.time_wait, two_msl_ticks(config.tcp), 0, memory),
+      time_wait6_(config.time_wait_v6, two_msl_ticks(config.tcp), 0, memory) {
+  TG_CHECK(config.connections <= kRefIndexMask && config.time_wait <= kRefIndexMask);
+  if (config.tcp.window_scaling) receive_shift_ = shift_for(config.tcp.receive_buffer_bytes);
+  set_now(start);
+}
+
+std::vector<std::pair<const char*, std::size_t>> TcpEngine::memory_need(const TcpEngineConfig& config) {
+  const auto pool = [](std::uint32_t n) { return array_bytes(std::size_t{n} * sizeof(std::uint32_t)); };
+  return {
+      {"connection table", FlowTable::memory_bytes(config.connections + config.time_wait + config.time_wait_v6)},
+      {"connections, hot half",
+       array_bytes(std::size_t{config.connections} * sizeof(TcbHot)) + pool(config.connections)},
+      {"connections, cold half", array_bytes(std::size_t{config.connections} * sizeof(TcbCold))},
+      {"IPv6 addresses",
+       array_bytes(std::size_t{config.connections_v6} * sizeof(AddressPairV6)) + pool(config.connections_v6)},
+      {"connection timers", TimerWheel::memory_bytes(config.connections)},
+      {"data blocks", ChunkPool::memory_bytes(config.buffers, reference_chunks(config))},
+      {"TIME-WAIT, IPv4", TimeWaitStore<TimeWaitEntry4>::memory_bytes(config.time_wait)},
+      {"TIME-WAIT, IPv6", TimeWaitStore<TimeWaitEntry6>::memory_bytes(config.time_wait_v6)},
+  };
+}
+
+void TcpEngine::set_now(Instant now) {
+  now_ = now;
+  const Duration since = now - start_;
+  tick_ = static_cast<Tick>(since.as_ms());
+  now_us_ = static_cast<std::uint32_t>(now.as_us());
+  now_ms_ = static_cast<std::uint32_t>(now.as_ms());
+  // Refill once a second what may be spent on challenge ACKs and on RSTs to strangers.
+  if (tick_ - limit_window_ >= 1000 || limit_window_ == 0) {
+    limit_window_ = tick_ | 1u;
+    challenges_left_ = config_.tcp.challenge_ack_limit_per_s;
+    resets_left_ = config_.tcp.reset_limit_per_s;
+  }
+}
+
+FlowKey TcpEngine::key_of(std::uint32_t index) const {
+  const TcbHot& hot = hot_[index];
+  const std::uint32_t ports = hot.ports;
+  FlowKey key;
+  key.local_port = static_cast<std::uint16_t>(ports >> 16);
+  key.remote_port = static_cast<std::uint16_t>(ports);
+  if (!hot.has(kTcbV6)) {
+    key.local = IpAddress::v4(hot.local_address);
+    key.remote = IpAddress::v4(hot.remote_address);
+  } else {
+    const AddressPairV6& pair = pairs_[hot.local_address];
+    key.local = IpAddress::v6(pair.local_hi, pair.local_lo);
+    key.remote = IpAddress::v6(pair.remote_hi, pair.remote_lo);
+  }
+  return key;
+}
+
+bool TcpEngine::matches(std::uint32_t ref, const FlowKey& key) const {
+  const std::uint32_t index = ref & kRefIndexMask;
+  switch (kind_of(ref)) {
+    case RefKind::kTcb: {
+      const TcbHot& hot = hot_[index];
+      if (hot.ports != key.ports()) return false;
+      if (!hot.has(kTcbV6)) {
+        return hot.remote_address == key.remote.v4_value() && hot.local_address == key.local.v4_value() && key.is_v4();
+      }
+      return key_of(index) == key;
+    }
+    case RefKind::kTimeWait4:
+      return time_wait4_[index].matches(key);
+    case RefKind::kTimeWait6:
+      return time_wait6_[index].matches(key);
+  }
+  return false;
+}
+
+void TcpEngine::prefetch_entry(std::uint32_t ref) const {
+  const std::uint32_t index = ref & kRefIndexMask;
+  switch (kind_of(ref)) {
+    case RefKind::kTcb:
+      __builtin_prefetch(&hot_[index]);
+      __builtin_prefetch(&cold_[index]);
+      break;
+    case RefKind::kTimeWait4:
+      __builtin_prefetch(&time_wait4_[index]);
+      break;
+    case RefKind::kTimeWait6:
+      __builtin_prefetch(&time_wait6_[index]);
+      break;
+  }
+}
+
+std::uint32_t TcpEngine::find(const FlowKey& key) const {
+  return table_.find(hash_of(key), [&](std::uint32_t ref) { return matches(ref, key); });
+}
+
+void TcpEngine::count_arrow(TcpState from, TcpState to) {
+  TG_CHECK(transition_allowed(from, to));
+  ++counters_.entered[static_cast<std::size_t>(to)];
+  ++counters_.arrows[static_cast<std::size_t>(from)][static_cast<std::size_t>(to)];
+}
+
+void TcpEngine::transition(TcbHot& hot, TcpState to) {
+  const TcpState from = hot.state;
+  count_arrow(from, to);
+  --in_state_[static_cast<std::size_t>(from)];
+  ++in_state_[static_cast<std::size_t>(to)];
+  if (from == TcpState::kSynReceived && !hot.has(kTcbActiveOpen)) --listeners_[hot.listener].syn_received;
+  hot.state = to;
+}
+
+std::uint32_t TcpEngine::create(const FlowKey& key, std::uint64_t hash, TcpState from, TcpState to) {
+  const bool v6 = !key.is_v4();
+  const std::uint32_t index = pool_.allocate();
+  if (index == kNone) return kNone;
+  std::uint32_t pair = kNone;
+  if (v6) {
+    pair = pool_v6_.allocate();
+    if (pair == kNone) {
+      pool_.free(index);
+      return kNone;
+    }
+  }
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  if (v6) {
+    AddressPairV6& addresses = pairs_[pair];
+    addresses.local_hi = key.local.hi;
+    addresses.local_lo = key.local.lo;
+    addresses.remote_hi = key.remote.hi;
+    addresses.remote_lo = key.remote.lo;
+    hot.local_address = pair;
+    hot.remote_address = pair;
+    hot.flags = kTcbV6 | kTcbSynUnacked;
+  } else {
+    hot.local_address = key.local.v4_value();
+    hot.remote_address = key.remote.v4_value();
+    hot.flags = kTcbSynUnacked;
+  }
+  hot.ports = key.ports();
+  hot.generation = hot.generation + 1;  // odd: in use
+  hot.window_shifts = 0;
+  hot.mss = v6 ? 1220 : 536;  // RFC 9293 3.7.1 (MUST-15), until an option says otherwise
+  hot.snd_wnd = 0;
+  hot.rcv_nxt = SeqNum{};
+  hot.rcv_adv = SeqNum{};
+  hot.user = 0;
+  hot.tx_head = hot.rx_head = kNone;
+  hot.path = 0;
+  hot.service = hot.listener = 0;
+  SeqNum iss = initial_sequence_number(config_.isn_key, key, now_);
+  // RFC 9293 3.6.1 and RFC 6191: a connection that takes over from TIME-WAIT starts above everything its predecessor
+  // sent.
+  if (iss_floor_ && iss <= *iss_floor_) iss = *iss_floor_;
+  hot.snd_una = hot.snd_nxt = iss;
+
+  cold = TcbCold{};
+  cold.snd_max = cold.recover = iss;
+  cold.tx_tail = cold.rx_tail = cold.reassembly_head = cold.tx_cursor = cold.next_dirty = kNone;
+  if (config_.tcp.timestamps) cold.ts_offset = timestamp_offset(config_.isn_key, key);
+  cold.last_heard_tick = tick_;
+  rtt_reset(cold, config_.tcp);
+  if (!table_.insert(hash, make_ref(RefKind::kTcb, index))) {
+    if (v6) pool_v6_.free(pair);
+    pool_.free(index);
+    return kNone;
+  }
+  ++table_version_;
+  count_arrow(from, to);
+  hot.state = to;
+  ++in_state_[static_cast<std::size_t>(to)];
+  return index;
+}
+
+void TcpEngine::mark_dirty(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  if (hot.has(kTcbDirty | kTcbDead)) return;
+  hot.set(kTcbDirty);
+  cold_[index].next_dirty = kNone;
+  if (dirty_tail_ == kNone) {
+    dirty_head_ = index;
+  } else {
+    cold_[dirty_tail_].next_dirty = index;
+  }
+  dirty_tail_ = index;
+}
+
+void TcpEngine::push_event(std::uint32_t index, EventType type, std::span<const std::uint8_t> data,
+                           CloseReason reason) {
+  TG_CHECK(n_events_ < kMaxEvents);
+  const TcbHot& hot = hot_[index];
+  event_buffers_[event_buffer_][n_events_++] = Event{type, reason, hot.service, id_of(index), hot.user, data, 0};
+}
+
+std::span<Event> TcpEngine::take_events() {
+  // kClosed is any connection's last event, so the dead are told of after everything else that happened in this burst.
+  while (dying_head_ != kNone && n_events_ < kMaxEvents) {
+    const std::uint32_t index = dying_head_;
+    TcbCold& cold = cold_[index];
+    dying_head_ = cold.tx_cursor;
+    if (dying_head_ == kNone) dying_tail_ = kNone;
+    push_event(index, EventType::kClosed, {}, static_cast<CloseReason>(cold.close_reason));
+    cold.tx_cursor = dead_head_;
+    dead_head_ = index;
+  }
+  const std::span<Event> events(event_buffers_[event_buffer_].data(), n_events_);
+  event_buffer_ ^= 1u;
+  n_events_ = 0;
+  return events;
+}
+
+void TcpEngine::release(std::uint32_t index, CloseReason reason, TcpState via) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  if (hot.has(kTcbDead)) return;
+  if (!hot.has(kTcbDetached)) {
+    table_.erase(hash_of(key_of(index)), make_ref(RefKind::kTcb, index));
+    ++table_version_;
+    transition(hot, via);
+    --in_state_[static_cast<std::size_t>(via)];
+  }
+  wheel_.cancel(index);
+  cold.timers = 0;
+  cold.close_reason = static_cast<std::uint8_t>(reason);
+  hot.set(kTcbDead);
+  if (!hot.has(kTcbAnnounced)) {
+    cold.tx_cursor = dead_head_;
+    dead_head_ = index;
+    return;
+  }
+  counters_.add(
+      static_cast<TcpCounter>(static_cast<unsigned>(TcpCounter::kClosedNormal) + static_cast<unsigned>(reason)));
+  cold.tx_cursor = kNone;
+  if (dying_tail_ == kNone) {
+    dying_head_ = index;
+  } else {
+    cold_[dying_tail_].tx_cursor = index;
+  }
+  dying_tail_ = index;
+}
+
+void TcpEngine::free_queues(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  chunks_.free_list(hot.tx_head);
+  chunks_.free_list(hot.rx_head);
+  chunks_.free_list(cold.reassembly_head);
+  hot.tx_head = hot.rx_head = cold.reassembly_head = kNone;
+}
+
+void TcpEngine::finish() {
+  std::uint32_t index = dead_head_;
+  dead_head_ = kNone;
+  while (index != kNone) {
+    TcbHot& hot = hot_[index];
+    const std::uint32_t next = cold_[index].tx_cursor;
+    if (hot.has(kTcbDirty)) {
+      // output() has still to pass over it.
+      cold_[index].tx_cursor = dead_head_;
+      dead_head_ = index;
+    } else {
+      free_queues(index);
+      if (hot.has(kTcbV6)) pool_v6_.free(hot.local_address);
+      // Odd while in use, even while free: a snapshot reader can tell, and no id comes back within 2^31 lives of the
+      // slot.
+      hot.generation = hot.generation + 1;
+      hot.state = TcpState::kClosed;
+      pool_.free(index);
+    }
+    index = next;
+  }
+}
+
+bool TcpEngine::alive(ConnectionId id) const {
+  return id.index < pool_.high_water() && hot_[id.index].generation == id.generation && (id.generation & 1u) != 0 &&
+         !hot_[id.index].has(kTcbDead);
+}
+
+std::uint32_t TcpEngine::snapshot(std::uint32_t first_bucket, std::size_t max,
+                                  std::vector<TcpSnapshotRow>& rows) const {
+  std::uint32_t bucket = first_bucket;
+  const std::uint32_t end = table_.bucket_count();
+  for (; bucket < end && rows.size() < max; ++bucket) {
+    const FlowTable::BucketSnapshot refs = table_.snapshot_bucket(bucket);
+    for (unsigned i = 0; i < refs.count; ++i) {
+      const std::uint32_t index = refs.refs[i] & kRefIndexMask;
+      TcpSnapshotRow row;
+      switch (kind_of(refs.refs[i])) {
+        case RefKind::kTcb: {
+          const TcbHot& hot = hot_[index];
+          const std::uint32_t generation = hot.generation;
+          row.state = hot.state;
+          row.receive_queue_bytes = cold_[index].rx_bytes;
+          row.send_queue_bytes = cold_[index].tx_bytes;
+          const std::uint32_t ports = hot.ports;
+          row.key.local_port = static_cast<std::uint16_t>(ports >> 16);
+          row.key.remote_port = static_cast<std::uint16_t>(ports);
+          const std::uint32_t local = hot.local_address;
+          const std::uint32_t remote = hot.remote_address;
+          if (hot.has(kTcbV6)) {
+            if (local >= pairs_.size()) continue;
+            const AddressPairV6& pair = pairs_[local];
+            row.key.local = IpAddress::v6(pair.local_hi, pair.local_lo);
+            row.key.remote = IpAddress::v6(pair.remote_hi, pair.remote_lo);
+          } else {
+            row.key.local = IpAddress::v4(local);
+            row.key.remote = IpAddress::v4(remote);
+          }
+          // The slot changed hands while it was read, or is free: leave it out.
+          if ((generation & 1u) == 0 || hot.generation != generation || row.state == TcpState::kClosed) continue;
+          break;
+        }
+        case RefKind::kTimeWait4:
+          row.state = TcpState::kTimeWait;
+          row.key = time_wait4_[index].key();
+          break;
+        case RefKind::kTimeWait6:
+          row.state = TcpState::kTimeWait;
+          row.key = time_wait6_[index].key();
+          break;
+      }
+      rows.push_back(row);
+    }
+  }
+  return bucket;
+}
+
+}  // namespace tidegate

@@ -1,0 +1,297 @@
+#pragma once
+/// TCP for one shard: connections, listeners, timers, TIME-WAIT. Segments in, transmit intents and events out.
+///
+/// One burst is: receive_burst() runs the state machine (RFC 9293 3.10.7) over every segment; take_events() hands what
+/// happened to the services, whose calls land in the user-call functions (RFC 9293 3.10.1 to 3.10.6); after_delivery()
+/// settles what they consumed; output() then writes at most what each touched connection owes, merged. finish() frees
+/// what died.
+///
+/// Ownership: owns all its memory, taken at construction. Thread rule: one worker, except snapshot(). Units: Instant, 1
+/// ms ticks. Errors: counted drops; calls on stale ids do nothing. Cost: lib/tcp/README.md. Source: RFC 9293, 6298,
+/// 5681, 6582, 7323, 6528.
+
+#include <array>
+#include <memory_resource>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/drop.hh"
+#include "base/frame.hh"
+#include "base/hash.hh"
+#include "base/memory.hh"
+#include "base/rng.hh"
+#include "base/time.hh"
+#include "table/flow_table.hh"
+#include "tcp/chunks.hh"
+#include "tcp/config.hh"
+#include "tcp/counters.hh"
+#include "tcp/event.hh"
+#include "tcp/intent.hh"
+#include "tcp/tcb.hh"
+#include "tcp/time_wait.hh"
+#include "timer/timer_wheel.hh"
+#include "wire/segment.hh"
+
+namespace tidegate {
+
+struct TcpEngineConfig {
+  TcpConfig tcp;
+  std::uint32_t connections = 0;
+  std::uint32_t connections_v6 = 0;
+  std::uint32_t time_wait = 0;
+  std::uint32_t time_wait_v6 = 0;
+  std::uint32_t buffers = 0;
+  /// The MSS we announce, by family: MTU less the fixed headers (RFC 6691).
+  std::uint16_t mss_v4 = 1460;
+  std::uint16_t mss_v6 = 1440;
+  HashKey isn_key;
+  HashKey table_key;
+};
+
+/// An active open's parameters; see stack/service.hh for the public form.
+struct OpenRequest {
+  FlowKey key;
+  std::uint8_t service = 0;
+  std::uint64_t user = 0;
+};
+
+struct TcpListener {
+  IpAddress address;
+  std::uint16_t port = 0;
+  std::uint32_t backlog = 0;
+  std::uint8_t service = 0;
+  std::uint32_t syn_received = 0;
+};
+
+/// One connection as another thread sees it.
+struct TcpSnapshotRow {
+  FlowKey key;
+  TcpState state = TcpState::kClosed;
+  std::uint32_t receive_queue_bytes = 0;
+  std::uint32_t send_queue_bytes = 0;
+};
+
+class TcpEngine {
+ public:
+  static constexpr std::size_t kMaxListeners = 255;
+
+  TcpEngine(const TcpEngineConfig& config, Instant start, DropCounters& drops, std::pmr::memory_resource* memory);
+  TcpEngine(const TcpEngine&) = delete;
+  TcpEngine& operator=(const TcpEngine&) = delete;
+
+  // --- The burst pipeline
+  // ---------------------------------------------------------------------------------------------------
+  void set_now(Instant now);
+  [[nodiscard]] Instant now() const { return now_; }
+  void receive_burst(std::span<const Segment> segments);
+  /// Events gathered since the last call; valid until after_delivery(), which must follow.
+  [[nodiscard]] std::span<Event> take_events();
+  void after_delivery(std::span<Event> events);
+  /// Visits every connection that owes something.
+  void output();
+  /// Frees the connections that died in this burst. Call when their kClosed events have been delivered.
+  void finish();
+  /// Runs at most `budget` expiries of both kinds; returns how many.
+  unsigned expire_timers(unsigned budget);
+  [[nodiscard]] std::optional<Instant> next_timer() const;
+  [[nodiscard]] IntentQueue& intents() { return intents_; }
+
+  // --- User calls (RFC 9293 3.10.1 to 3.10.6)
+  // -------------------------------------------------------------------------------
+  [[nodiscard]] bool listen(const TcpListener& listener);
+  void stop_listening();
+  /// The tuple must be free.
+  enum class OpenError : std::uint8_t { kOk, kInUse, kFull };
+  OpenError open(const OpenRequest& request, ConnectionId& id);
+  std::size_t send(ConnectionId id, std::span<const std::uint8_t> data);
+  bool send_static(ConnectionId id, std::span<const std::uint8_t> data);
+  [[nodiscard]] std::size_t send_room(ConnectionId id) const;
+  void shutdown(ConnectionId id);
+  void close(ConnectionId id);
+  void abort(ConnectionId id);
+  void set_user(ConnectionId id, std::uint64_t user);
+
+  // --- Looking in
+  // -----------------------------------------------------------------------------------------------------------
+  [[nodiscard]] bool alive(ConnectionId id) const;
+  [[nodiscard]] const TcbHot* hot(ConnectionId id) const { return alive(id) ? &hot_[id.index] : nullptr; }
+  [[nodiscard]] const TcbCold& cold(ConnectionId id) const { return cold_[id.index]; }
+  [[nodiscard]] TcbHot& hot_at(std::uint32_t index) { return hot_[index]; }
+  [[nodiscard]] FlowKey key_of(std::uint32_t index) const;
+  [[nodiscard]] const Chunk& chunk(std::uint32_t i) const { return chunks_[i]; }
+  [[nodiscard]] const TcpCounters& counters() const { return counters_; }
+  /// How many connections are in each state now; TIME-WAIT counts entries, LISTEN listeners.
+  [[nodiscard]] const std::array<std::uint64_t, kTcpStateCount>& in_state() const { return in_state_; }
+  [[nodiscard]] std::uint32_t connections() const { return pool_.in_use(); }
+  [[nodiscard]] std::uint32_t time_wait() const { return time_wait4_.alive() + time_wait6_.alive(); }
+  [[nodiscard]] std::uint32_t buffers_in_use() const { return chunks_.in_use(); }
+  [[nodiscard]] std::span<const TcpListener> listeners() const { return {listeners_.data(), n_listeners_}; }
+  void count_no_source() { counters_.add(TcpCounter::kConnectNoSource); }
+
+  /// Any thread: rows of buckets [first, ...) until `max` rows; returns the next bucket, or the bucket count at the
+  /// end.
+  std::uint32_t snapshot(std::uint32_t first_bucket, std::size_t max, std::vector<TcpSnapshotRow>& rows) const;
+  [[nodiscard]] std::uint32_t bucket_count() const { return table_.bucket_count(); }
+
+  /// Octets by part, for the dry run.
+  [[nodiscard]] static std::vector<std::pair<const char*, std::size_t>> memory_need(const TcpEngineConfig& config);
+
+ private:
+  using Tick = std::uint32_t;
+
+  /// What a table reference leads to: the upper two bits.
+  enum class RefKind : std::uint32_t { kTcb = 0, kTimeWait4 = 1, kTimeWait6 = 2 };
+  static constexpr std::uint32_t kRefIndexMask = 0x3fff'ffff;
+  static std::uint32_t make_ref(RefKind kind, std::uint32_t index) {
+    return (static_cast<std::uint32_t>(kind) << 30) | index;
+  }
+  static RefKind kind_of(std::uint32_t ref) { return static_cast<RefKind>(ref >> 30); }
+
+  // engine.cc: identity and life cycle
+  [[nodiscard]] std::uint64_t hash_of(const FlowKey& key) const { return flow_hash(config_.table_key, key); }
+  [[nodiscard]] bool matches(std::uint32_t ref, const FlowKey& key) const;
+  void prefetch_entry(std::uint32_t ref) const;
+  [[nodiscard]] std::uint32_t find(const FlowKey& key) const;
+  [[nodiscard]] std::uint32_t create(const FlowKey& key, std::uint64_t hash, TcpState from, TcpState to);
+  void transition(TcbHot& hot, TcpState to);
+  void count_arrow(TcpState from, TcpState to);
+  /// Out of the table, timers off, kClosed announced; the slot is freed by finish().
+  void release(std::uint32_t index, CloseReason reason, TcpState via = TcpState::kClosed);
+  void free_queues(std::uint32_t index);
+  [[nodiscard]] ConnectionId id_of(std::uint32_t index) const { return {index, hot_[index].generation}; }
+  void mark_dirty(std::uint32_t index);
+  void push_event(std::uint32_t index, EventType type, std::span<const std::uint8_t> data = {},
+                  CloseReason reason = CloseReason::kNormal);
+  void drop(Drop reason) { drops_.add(reason); }
+
+  // segment_arrives.cc: RFC 9293 3.10.7
+  void segment_arrives(const Segment& segment, std::uint64_t hash, std::uint32_t ref);
+  void closed_arrives(const Segment& segment);                                             // 3.10.7.1
+  void listen_arrives(const Segment& segment, std::uint64_t hash, TcpListener& listener);  // 3.10.7.2
+  void syn_sent_arrives(std::uint32_t index, const Segment& segment);                      // 3.10.7.3
+  void synchronized_arrives(std::uint32_t index, const Segment& segment);                  // 3.10.7.4
+  bool check_sequence(std::uint32_t index, Segment& segment);
+  void process_reset(std::uint32_t index, const Segment& segment);
+  bool process_ack(std::uint32_t index, const Segment& segment);
+  void established(std::uint32_t index);
+  TcpListener* find_listener(const FlowKey& key);
+  void accept_syn_options(std::uint32_t index, const Segment& segment);
+  void update_send_window(TcbHot& hot, TcbCold& cold, const Segment& segment);
+
+  // acknowledge.cc: what an acceptable ACK does
+  void acknowledged(std::uint32_t index, SeqNum ack);
+  void fin_acknowledged(std::uint32_t index);
+  void duplicate_ack(std::uint32_t index);
+  void remove_acknowledged(std::uint32_t index, std::uint32_t octets);
+
+  // text.cc: seventh and eighth steps
+  void process_text(std::uint32_t index, const Segment& segment);
+  bool accept_in_order(std::uint32_t index, const std::uint8_t* data, std::uint32_t len);
+  void accept_out_of_order(std::uint32_t index, SeqNum seq, const std::uint8_t* data, std::uint32_t len);
+  void pull_reassembled(std::uint32_t index);
+  void process_fin(std::uint32_t index);
+  bool append_receive(std::uint32_t index, std::span<const std::uint8_t> data, ChunkPool::Share share);
+  void settle_readable(std::uint32_t index, const Event& event);
+  void offer(std::uint32_t index);
+  void schedule_ack(std::uint32_t index);
+  unsigned sack_blocks(const TcbCold& cold, std::array<SackBlock, 4>& out) const;
+
+  // time_wait.cc
+  void enter_time_wait(std::uint32_t index);
+  void finish_detached(std::uint32_t index);
+  template <class Store>
+  void time_wait_arrives(Store& store, RefKind kind, std::uint32_t entry, const Segment& segment, std::uint64_t hash);
+  template <class Store>
+  bool add_time_wait(Store& store, RefKind kind, std::uint32_t index, const FlowKey& key);
+  template <class Store>
+  void forget(Store& store, RefKind kind, std::uint32_t entry, TcpCounter counter);
+  template <class Entry>
+  void time_wait_ack(const Entry& entry);
+
+  // output.cc
+  void output_one(std::uint32_t index);
+  void output_data(std::uint32_t index);
+  void emit_syn(std::uint32_t index);
+  void emit_segment(std::uint32_t index, SeqNum seq, std::uint32_t len, std::uint8_t flags);
+  void emit_ack(std::uint32_t index, SeqNum seq);
+  void emit_reset(std::uint32_t index);
+  void abort_now(std::uint32_t index);
+  [[nodiscard]] std::uint32_t data_in_flight(const TcbHot& hot) const {
+    return static_cast<std::uint32_t>(hot.snd_nxt - hot.snd_una) -
+           (hot.has(kTcbSynUnacked) && hot.snd_nxt != hot.snd_una ? 1u : 0u);
+  }
+  bool send_next(std::uint32_t index);
+  void send_probe(std::uint32_t index);
+  void resend_first(std::uint32_t index);
+  void reply_reset(const Segment& segment);
+  void challenge_ack(std::uint32_t index);
+  [[nodiscard]] bool challenge_allowed();
+  void fill_header(std::uint32_t index, TxIntent& intent, SeqNum seq, std::uint8_t flags);
+  [[nodiscard]] std::uint16_t advertise_window(TcbHot& hot, const TcbCold& cold);
+  [[nodiscard]] std::uint32_t receive_space(const TcbCold& cold) const;
+  void locate_payload(std::uint32_t index, SeqNum seq, TxIntent& intent);
+
+  // timers.cc
+  void arm(std::uint32_t index, TcbTimer timer, Tick tick);
+  void disarm(TcbCold& cold, TcbTimer timer) { cold.timers = static_cast<std::uint8_t>(cold.timers & ~timer); }
+  void arm_retransmit(std::uint32_t index);
+  void arm_persist(std::uint32_t index);
+  void arm_life(std::uint32_t index);
+  void on_timer(std::uint32_t index);
+  void on_retransmit(std::uint32_t index);
+  void on_persist(std::uint32_t index);
+  void on_life(std::uint32_t index);
+
+  // calls.cc
+  void enter_closing_state(std::uint32_t index);
+
+  TcpEngineConfig config_;
+  DropCounters& drops_;
+  Instant start_;
+  Instant now_;
+  Tick tick_ = 0;
+  std::uint32_t now_us_ = 0;
+  std::uint32_t now_ms_ = 0;
+  std::uint8_t receive_shift_ = 0;
+
+  FlowTable table_;
+  /// Raised whenever an entry comes or goes, so that a burst notices when its look-ups have aged.
+  std::uint64_t table_version_ = 0;
+  IndexPool pool_;
+  IndexPool pool_v6_;
+  FixedArray<TcbHot> hot_;
+  FixedArray<TcbCold> cold_;
+  FixedArray<AddressPairV6> pairs_;
+  ChunkPool chunks_;
+  std::uint32_t promised_blocks_ = 0;
+  TimerWheel wheel_;
+  TimeWaitStore<TimeWaitEntry4> time_wait4_;
+  TimeWaitStore<TimeWaitEntry6> time_wait6_;
+
+  std::array<TcpListener, kMaxListeners> listeners_;
+  std::size_t n_listeners_ = 0;
+  bool draining_ = false;
+
+  std::optional<SeqNum> iss_floor_;
+  std::uint32_t dirty_head_ = kNone;
+  std::uint32_t dirty_tail_ = kNone;
+  /// Dead connections whose kClosed is still to be told, oldest first, and those that finish() may free.
+  std::uint32_t dying_head_ = kNone;
+  std::uint32_t dying_tail_ = kNone;
+  std::uint32_t dead_head_ = kNone;
+  Tick limit_window_ = 0;
+  std::uint32_t challenges_left_ = 0;
+  std::uint32_t resets_left_ = 0;
+
+  static constexpr std::size_t kMaxEvents = 512;
+  std::array<std::array<Event, kMaxEvents>, 2> event_buffers_;
+  unsigned event_buffer_ = 0;
+  std::size_t n_events_ = 0;
+
+  TcpCounters counters_;
+  std::array<std::uint64_t, kTcpStateCount> in_state_{};
+  IntentQueue intents_;
+};
+
+}  // namespace tidegate

@@ -1,0 +1,52 @@
+#pragma once
+/// A transmit intent: everything needed to write one segment, and where its payload lies. The state machine makes them,
+/// the stack turns them into frames in bursts; no header octet is written before that. Ownership: values; the chunk
+/// stays valid until the sink returns. Thread rule: one worker.
+
+#include <array>
+#include <cstdint>
+
+#include "base/memory.hh"
+#include "wire/segment.hh"
+
+namespace tidegate {
+
+struct TxIntent {
+  FlowKey key;
+  SegmentOut segment;
+  /// The connection it belongs to; kNone for answers without one.
+  std::uint32_t tcb = kNone;
+  /// First chunk of the payload and the offset in it; the rest follows the chunk's `next`.
+  std::uint32_t chunk = kNone;
+  std::uint32_t chunk_offset = 0;
+};
+
+/// Collects intents and hands them on in bursts.
+class IntentQueue {
+ public:
+  /// Called with every full burst and by flush(). Must take all of them.
+  using Sink = void (*)(void* context, TxIntent* intents, unsigned count);
+
+  void connect(Sink sink, void* context) {
+    sink_ = sink;
+    context_ = context;
+  }
+  [[nodiscard]] TxIntent& next() { return intents_[count_]; }
+  void push() {
+    if (++count_ == kCapacity) flush();
+  }
+  void flush() {
+    if (count_ == 0) return;
+    sink_(context_, intents_.data(), count_);
+    count_ = 0;
+  }
+
+ private:
+  static constexpr unsigned kCapacity = 64;
+  Sink sink_ = nullptr;
+  void* context_ = nullptr;
+  unsigned count_ = 0;
+  std::array<TxIntent, kCapacity> intents_;
+};
+
+}  // namespace tidegate

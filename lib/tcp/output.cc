@@ -1,0 +1,332 @@
+// What a connection owes the network, merged into as few segments as it takes. Runs once per touched connection and
+// burst.
+
+#include <algorithm>
+
+#include "tcp/engine.hh"
+#include "tcp/rtt.hh"
+
+namespace tidegate {
+
+void TcpEngine::output() {
+  while (dirty_head_ != kNone) {
+    const std::uint32_t index = dirty_head_;
+    dirty_head_ = cold_[index].next_dirty;
+    if (dirty_head_ == kNone) dirty_tail_ = kNone;
+    hot_[index].clear(kTcbDirty);
+    if (!hot_[index].has(kTcbDead | kTcbDetached)) output_one(index);
+  }
+  intents_.flush();
+}
+
+void TcpEngine::output_one(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  // close() with data unread or still coming in says so with an RST (RFC 2525 2.17).
+  if (hot.has(kTcbAbort) || (hot.has(kTcbOrphan) && cold_[index].rx_bytes > 0)) return abort_now(index);
+  if (hot.has(kTcbSynUnacked) && hot.snd_nxt == hot.snd_una) emit_syn(index);
+  if (!in(hot.state, bit(TcpState::kSynSent) | bit(TcpState::kSynReceived))) output_data(index);
+  if (hot.has(kTcbAckNow) && hot.state != TcpState::kSynSent) emit_ack(index, cold_[index].snd_max);
+}
+
+/// RFC 9293 3.10.5 ABORT: an RST in the states where the peer knows of us, then gone.
+void TcpEngine::abort_now(std::uint32_t index) {
+  constexpr StateSet kTellPeer = bit(TcpState::kSynReceived) | bit(TcpState::kEstablished) | bit(TcpState::kFinWait1) |
+                                 bit(TcpState::kFinWait2) | bit(TcpState::kCloseWait) | bit(TcpState::kClosing) |
+                                 bit(TcpState::kLastAck);
+  if (in(hot_[index].state, kTellPeer)) emit_reset(index);
+  release(index, CloseReason::kAborted);
+}
+
+void TcpEngine::output_data(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  if (hot.has(kTcbProbe)) send_probe(index);
+  if (hot.has(kTcbRetransmit)) resend_first(index);
+  while (send_next(index)) {
+  }
+  // RFC 9293 3.8.6.1: something waits, nothing is in flight whose ACK would wake us, so a probe must.
+  const bool idle = cold.snd_max == hot.snd_una;
+  const bool waiting = cold.tx_bytes > 0 || (hot.has(kTcbFinQueued) && !hot.has(kTcbFinSent));
+  if (idle && waiting && (cold.timers & kTimerPersist) == 0) arm_persist(index);
+}
+
+/// One segment of new (or, after a timeout, old) data if windows, Nagle and silly-window avoidance allow it.
+bool TcpEngine::send_next(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  const std::uint32_t flight = data_in_flight(hot);
+  const std::uint32_t queued = cold.tx_bytes;
+  if (flight > queued) return false;  // our FIN is out
+  const std::uint32_t unsent = queued - flight;
+  const bool fin_queued = hot.has(kTcbFinQueued);
+  if (unsent == 0 && !fin_queued) return false;
+
+  const std::uint32_t window = std::min(cold.cwnd, hot.snd_wnd);
+  const std::uint32_t room = window > flight ? window - flight : 0;
+  const std::uint32_t len = std::min({unsent, std::uint32_t{hot.mss}, room});
+  const bool again = hot.snd_nxt < cold.snd_max;
+  if (unsent > 0) {
+    if (len == 0) return false;
+    // RFC 9293 3.8.6.2.1 and 3.7.4 (Nagle): a full segment; or all there is, with nothing in flight, Nagle off or a FIN
+    // behind it; or half of the largest window the peer ever offered; or a retransmission.
+    const bool all = len == unsent && (flight == 0 || !config_.tcp.nagle || fin_queued);
+    if (len < hot.mss && !all && len < cold.max_snd_wnd / 2 && !again) return false;
+  }
+  const bool fin = fin_queued && len == unsent && (room > len || (flight == 0 && len == 0 && hot.snd_wnd > 0));
+  if (len == 0 && !fin) return false;
+
+  std::uint8_t flags = kAck;
+  if (len > 0 && len == unsent) flags |= kPsh;
+  if (fin) flags |= kFin;
+  const SeqNum seq = hot.snd_nxt;
+  hot.snd_nxt += len + (fin ? 1u : 0u);
+  emit_segment(index, seq, len, flags);
+  return true;
+}
+
+/// RFC 9293 3.8.6.1: at least one octet of new data, whatever the window says; snd_nxt stays, so that it is sent again
+/// in order.
+void TcpEngine::send_probe(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  hot.clear(kTcbProbe);
+  hot.snd_nxt = hot.snd_una;
+  const bool fin = hot.has(kTcbFinQueued);
+  counters_.add(TcpCounter::kZeroWindowProbes);
+  if (cold.tx_bytes == 0) {
+    if (fin) emit_segment(index, hot.snd_una, 0, kAck | kFin);
+  } else {
+    const std::uint32_t len =
+        std::min({std::uint32_t{cold.tx_bytes}, std::uint32_t{hot.mss}, std::max(hot.snd_wnd, 1u)});
+    emit_segment(index, hot.snd_una, len, static_cast<std::uint8_t>(kAck | kPsh));
+  }
+  disarm(cold, kTimerRetransmit);
+  arm_persist(index);
+}
+
+/// Fast retransmit and NewReno's partial acknowledgement: the segment at SND.UNA, without touching SND.NXT.
+void TcpEngine::resend_first(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  hot.clear(kTcbRetransmit);
+  if (hot.snd_nxt == hot.snd_una) return;  // a timeout has begun to send everything again
+  const std::uint32_t len = std::min<std::uint32_t>({data_in_flight(hot), cold.tx_bytes, hot.mss});
+  const bool fin = hot.has(kTcbFinSent) && len == cold.tx_bytes && hot.snd_nxt == cold.snd_max;
+  if (len == 0 && !fin) return;
+  emit_segment(index, hot.snd_una, len, static_cast<std::uint8_t>(kAck | (fin ? kFin : 0)));
+}
+
+/// Header fields that every segment of a connection has; whatever carries an ACK settles what was owed.
+void TcpEngine::fill_header(std::uint32_t index, TxIntent& intent, SeqNum seq, std::uint8_t flags) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  intent.key = key_of(index);
+  intent.tcb = index;
+  intent.chunk = kNone;
+  SegmentOut& out = intent.segment;
+  out.seq = seq;
+  out.flags = flags;
+  out.options = 0;
+  out.sack_count = 0;
+  out.payload_len = 0;
+  out.ack = SeqNum{};
+  out.window = 0;
+  if ((flags & kAck) != 0) {
+    out.ack = hot.rcv_nxt;
+    out.window = advertise_window(hot, cold);
+    cold.last_ack_sent = hot.rcv_nxt;
+    cold.segments_unacked = 0;
+    disarm(cold, kTimerDelayedAck);
+    hot.clear(kTcbAckNow);
+    if (cold.reassembly_head != kNone && hot.has(kTcbSack))
+      out.sack_count = static_cast<std::uint8_t>(sack_blocks(cold, out.sack));
+  }
+  if (hot.has(kTcbTimestamps)) {
+    out.options = kOptTimestamps;
+    out.ts_value = now_ms_ + cold.ts_offset;
+    out.ts_echo = cold.ts_recent;
+  }
+  counters_.add(TcpCounter::kSegmentsOut);
+}
+
+/// RFC 2018 4: the block with the segment received last comes first, then the others from the left.
+unsigned TcpEngine::sack_blocks(const TcbCold& cold, std::array<SackBlock, 4>& out) const {
+  unsigned count = 0;
+  std::uint32_t i = cold.reassembly_head;
+  while (i != kNone) {
+    SackBlock block{chunks_[i].seq, chunks_[i].seq + chunks_[i].len};
+    i = chunks_[i].next;
+    while (i != kNone && chunks_[i].seq == block.right) {
+      block.right = chunks_[i].seq + chunks_[i].len;
+      i = chunks_[i].next;
+    }
+    const bool newest = block.left <= cold.last_out_of_order && cold.last_out_of_order < block.right;
+    if (newest) {
+      const unsigned kept = std::min(count, 3u);
+      for (unsigned k = kept; k > 0; --k) out[k] = out[k - 1];
+      out[0] = block;
+      count = kept + 1;
+    } else if (count < 4) {
+      out[count++] = block;
+    }
+  }
+  return count;
+}
+
+/// Octets of new data we would take.
+std::uint32_t TcpEngine::receive_space(const TcbCold& cold) const {
+  const std::uint32_t used = cold.rx_bytes;
+  const std::uint32_t buffer = config_.tcp.receive_buffer_bytes;
+  return used < buffer ? buffer - used : 0;
+}
+
+/// The window field; moves rcv_adv. The right edge never moves left (RFC 9293 3.8.6), and a window too small to be
+/// worth a segment is offered as what was offered before (3.8.6.2.2).
+std::uint16_t TcpEngine::advertise_window(TcbHot& hot, const TcbCold& cold) {
+  const unsigned shift = hot.receive_shift();
+  const auto offered = static_cast<std::uint32_t>(std::max(hot.rcv_adv - hot.rcv_nxt, 0));
+  std::uint32_t space = receive_space(cold);
+  const std::uint32_t mss = hot.has(kTcbV6) ? config_.mss_v6 : config_.mss_v4;
+  if (space < offered || (space < mss && space < config_.tcp.receive_buffer_bytes / 2)) space = offered;
+  // Rounded up so that the edge we promised before is never taken back by the shift.
+  const std::uint32_t rounded = space == offered ? (space + (1u << shift) - 1) >> shift : space >> shift;
+  const std::uint32_t field = std::min<std::uint32_t>(rounded, 65535);
+  hot.rcv_adv = max(hot.rcv_adv, hot.rcv_nxt + (field << shift));
+  return static_cast<std::uint16_t>(field);
+}
+
+void TcpEngine::emit_syn(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  const bool answer = hot.state != TcpState::kSynSent;
+  TxIntent& intent = intents_.next();
+  fill_header(index, intent, hot.snd_una, static_cast<std::uint8_t>(answer ? kSyn | kAck : kSyn));
+  SegmentOut& out = intent.segment;
+  // The window of a SYN is never scaled (RFC 7323 2.2).
+  out.window = static_cast<std::uint16_t>(std::min<std::uint32_t>(config_.tcp.receive_buffer_bytes, 65535));
+  if (answer) hot.rcv_adv = max(hot.rcv_adv, hot.rcv_nxt + out.window);
+  out.mss = hot.has(kTcbV6) ? config_.mss_v6 : config_.mss_v4;
+  out.window_scale = receive_shift_;
+  out.options = kOptMss;
+  // A SYN offers what we can; a SYN-ACK echoes only what was offered.
+  if (answer ? hot.has(kTcbWindowScale) : config_.tcp.window_scaling) out.options |= kOptWindowScale;
+  if (answer ? hot.has(kTcbSack) : config_.tcp.sack) out.options |= kOptSackPermitted;
+  if (answer ? hot.has(kTcbTimestamps) : config_.tcp.timestamps) {
+    out.options |= kOptTimestamps;
+    out.ts_value = now_ms_ + cold.ts_offset;
+    out.ts_echo = answer ? cold.ts_recent : 0;
+  }
+  hot.snd_nxt = hot.snd_una + 1;
+  if (cold.snd_max != hot.snd_una) {
+    counters_.add(TcpCounter::kRetransmittedSegments);
+    hot.clear(kTcbTiming);
+    if (cold.retransmits > 0) hot.set(kTcbSynRetransmitted);
+  } else {
+    hot.set(kTcbTiming);
+    cold.rtt_seq = hot.snd_nxt;
+    cold.rtt_start_us = now_us_;
+  }
+  cold.snd_max = max(cold.snd_max, hot.snd_nxt);
+  intents_.push();
+  if ((cold.timers & kTimerRetransmit) == 0) arm_retransmit(index);
+}
+
+/// A segment with `len` octets from the send queue and perhaps our FIN. The caller moves snd_nxt; snd_max moves here.
+void TcpEngine::emit_segment(std::uint32_t index, SeqNum seq, std::uint32_t len, std::uint8_t flags) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  TxIntent& intent = intents_.next();
+  fill_header(index, intent, seq, flags);
+  intent.segment.payload_len = static_cast<std::uint16_t>(len);
+  if (len > 0) locate_payload(index, seq, intent);
+
+  const SeqNum end = seq + len + ((flags & kFin) != 0 ? 1u : 0u);
+  if ((flags & kFin) != 0) hot.set(kTcbFinSent);
+  if (seq < cold.snd_max) {
+    counters_.add(TcpCounter::kRetransmittedSegments);
+    hot.clear(kTcbTiming);  // Karn
+  } else if (!hot.has(kTcbTiming)) {
+    hot.set(kTcbTiming);
+    cold.rtt_seq = end;
+    cold.rtt_start_us = now_us_;
+  }
+  counters_.add(TcpCounter::kDataOctetsOut, len);
+  cold.snd_max = max(cold.snd_max, end);
+  intents_.push();
+  // RFC 6298 (5.1).
+  if ((cold.timers & (kTimerRetransmit | kTimerPersist)) == 0) arm_retransmit(index);
+}
+
+/// Finds the chunk with sequence number `seq`. The cursor makes a walk over a long queue short.
+void TcpEngine::locate_payload(std::uint32_t index, SeqNum seq, TxIntent& intent) {
+  const TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  std::uint32_t chunk = hot.tx_head;
+  SeqNum start = hot.snd_una + (hot.has(kTcbSynUnacked) ? 1u : 0u);
+  if (cold.tx_cursor != kNone && cold.tx_cursor_seq <= seq) {
+    chunk = cold.tx_cursor;
+    start = cold.tx_cursor_seq;
+  }
+  while (start + chunks_[chunk].len <= seq) {
+    start += chunks_[chunk].len;
+    chunk = chunks_[chunk].next;
+  }
+  cold.tx_cursor = chunk;
+  cold.tx_cursor_seq = start;
+  intent.chunk = chunk;
+  intent.chunk_offset = static_cast<std::uint32_t>(seq - start);
+}
+
+void TcpEngine::emit_ack(std::uint32_t index, SeqNum seq) {
+  TcbHot& hot = hot_[index];
+  // A sequence number beyond the peer's window would make it drop our ACK.
+  const SeqNum edge = hot.snd_una + hot.snd_wnd;
+  if (seq > edge) seq = max(edge, hot.snd_una);
+  TxIntent& intent = intents_.next();
+  fill_header(index, intent, seq, kAck);
+  intents_.push();
+}
+
+void TcpEngine::emit_reset(std::uint32_t index) {
+  TxIntent& intent = intents_.next();
+  fill_header(index, intent, hot_[index].snd_nxt, kRst | kAck);
+  intent.segment.options = 0;
+  intent.segment.sack_count = 0;
+  counters_.add(TcpCounter::kResetsOut);
+  intents_.push();
+}
+
+/// RFC 9293 3.10.7.1: the answer to a segment that belongs to no connection.
+void TcpEngine::reply_reset(const Segment& segment) {
+  if (resets_left_ == 0) return drop(Drop::kResetRateLimited);
+  --resets_left_;
+  TxIntent& intent = intents_.next();
+  intent.key = segment.key;
+  intent.tcb = kNone;
+  intent.chunk = kNone;
+  intent.segment = SegmentOut{};
+  if (segment.has(kAck)) {
+    intent.segment.seq = segment.ack;
+    intent.segment.flags = kRst;
+  } else {
+    intent.segment.ack = segment.seq + segment.seq_len();
+    intent.segment.flags = kRst | kAck;
+  }
+  counters_.add(TcpCounter::kSegmentsOut);
+  counters_.add(TcpCounter::kResetsOut);
+  intents_.push();
+}
+
+/// RFC 5961: an ACK that a legitimate peer can act on, at a bounded rate.
+void TcpEngine::challenge_ack(std::uint32_t index) {
+  if (challenges_left_ == 0) {
+    counters_.add(TcpCounter::kChallengeAcksSuppressed);
+    return;
+  }
+  --challenges_left_;
+  counters_.add(TcpCounter::kChallengeAcks);
+  hot_[index].set(kTcbAckNow);
+  mark_dirty(index);
+}
+
+}  // namespace tidegate

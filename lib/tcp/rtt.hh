@@ -1,0 +1,44 @@
+#pragma once
+/// The retransmission timeout of RFC 6298, on the fields of a TcbCold.
+/// Units: us for round trips, ms for the timeout. Thread rule: one worker. Cost: ten instructions a sample.
+
+#include <algorithm>
+#include <cstdint>
+
+#include "tcp/config.hh"
+#include "tcp/tcb.hh"
+
+namespace tidegate {
+
+/// RFC 6298 (2.1): before the first sample.
+inline void rtt_reset(TcbCold& cold, const TcpConfig& config) {
+  cold.srtt_us = 0;
+  cold.rttvar_us = 0;
+  cold.rto_ms = config.rto_initial_ms;
+}
+
+/// RFC 6298 (2.2) to (2.4); a sample of 0 us counts as 1.
+inline void rtt_sample(TcbCold& cold, std::uint32_t rtt_us, const TcpConfig& config) {
+  rtt_us = std::clamp<std::uint32_t>(rtt_us, 1, 600'000'000);
+  if (cold.srtt_us == 0) {
+    cold.srtt_us = rtt_us;
+    cold.rttvar_us = rtt_us / 2;
+  } else {
+    const std::uint32_t delta = rtt_us > cold.srtt_us ? rtt_us - cold.srtt_us : cold.srtt_us - rtt_us;
+    cold.rttvar_us = cold.rttvar_us - cold.rttvar_us / 4 + delta / 4;
+    cold.srtt_us = std::max<std::uint32_t>(1, cold.srtt_us - cold.srtt_us / 8 + rtt_us / 8);
+  }
+  // G is the 1 ms tick. The minimum applies to the variance term, as Linux does: RTO = SRTT + max(min RTO, 4 * RTTVAR).
+  const std::uint64_t variance_us =
+      std::max<std::uint64_t>(std::uint64_t{cold.rttvar_us} * 4, config.rto_min_ms * 1000ULL);
+  const std::uint64_t rto_ms = (cold.srtt_us + variance_us + 999) / 1000;
+  cold.rto_ms = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(rto_ms, config.rto_min_ms, config.rto_max_ms));
+}
+
+/// RFC 6298 (5.5): the timeout after `backoff` expiries.
+[[nodiscard]] inline std::uint32_t rto_with_backoff(const TcbCold& cold, unsigned backoff, const TcpConfig& config) {
+  const std::uint64_t rto = std::uint64_t{cold.rto_ms} << std::min(backoff, 16u);
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(rto, config.rto_max_ms));
+}
+
+}  // namespace tidegate

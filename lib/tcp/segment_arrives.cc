@@ -1,0 +1,419 @@
+// SEGMENT ARRIVES, RFC 9293 section 3.10.7, step by step in its own order.
+
+#include <algorithm>
+
+#include "tcp/congestion.hh"
+#include "tcp/engine.hh"
+#include "tcp/rtt.hh"
+
+namespace tidegate {
+namespace {
+
+/// RFC 7323 5.2: timestamps compare circularly.
+bool timestamp_before(std::uint32_t a, std::uint32_t b) { return static_cast<std::int32_t>(a - b) < 0; }
+
+/// RFC 7323 5.5: a ts_recent older than 24 days says nothing.
+constexpr std::uint32_t kTimestampStaleMs = 24u * 24 * 3600 * 1000;
+
+}  // namespace
+
+void TcpEngine::receive_burst(std::span<const Segment> segments) {
+  std::array<std::uint64_t, kMaxBurst> hashes;
+  std::array<std::uint32_t, kMaxBurst> refs;
+  counters_.add(TcpCounter::kSegmentsIn, segments.size());
+  for (std::size_t base = 0; base < segments.size(); base += kMaxBurst) {
+    const std::size_t n = std::min<std::size_t>(kMaxBurst, segments.size() - base);
+    for (std::size_t i = 0; i < n; ++i) hashes[i] = hash_of(segments[base + i].key);
+    table_.find_burst(
+        std::span<const std::uint64_t>(hashes.data(), n), std::span<std::uint32_t>(refs.data(), n),
+        [this](std::uint32_t ref) { prefetch_entry(ref); },
+        [&](unsigned i, std::uint32_t ref) { return matches(ref, segments[base + i].key); });
+    const std::uint64_t version = table_version_;
+    for (std::size_t i = 0; i < n; ++i) {
+      const Segment& segment = segments[base + i];
+      // An earlier segment of this burst may have opened or closed this very connection.
+      if (version != table_version_) {
+        refs[i] = table_.find(hashes[i], [&](std::uint32_t ref) { return matches(ref, segment.key); });
+      }
+      segment_arrives(segment, hashes[i], refs[i]);
+    }
+  }
+}
+
+void TcpEngine::segment_arrives(const Segment& segment, std::uint64_t hash, std::uint32_t ref) {
+  if (ref == kNone) {
+    TcpListener* listener = find_listener(segment.key);
+    if (listener == nullptr) {
+      closed_arrives(segment);
+    } else {
+      listen_arrives(segment, hash, *listener);
+    }
+    return;
+  }
+  const std::uint32_t index = ref & kRefIndexMask;
+  switch (kind_of(ref)) {
+    case RefKind::kTcb:
+      if (hot_[index].state == TcpState::kSynSent) {
+        syn_sent_arrives(index, segment);
+      } else {
+        synchronized_arrives(index, segment);
+      }
+      break;
+    case RefKind::kTimeWait4:
+      time_wait_arrives(time_wait4_, RefKind::kTimeWait4, index, segment, hash);
+      break;
+    case RefKind::kTimeWait6:
+      time_wait_arrives(time_wait6_, RefKind::kTimeWait6, index, segment, hash);
+      break;
+  }
+}
+
+// 3.10.7.1: all data is discarded; anything but an RST is answered with one.
+void TcpEngine::closed_arrives(const Segment& segment) {
+  if (segment.has(kRst)) {
+    drop(Drop::kTcpUnexpectedRst);
+    return;
+  }
+  drop(Drop::kTcpNoListener);
+  reply_reset(segment);
+}
+
+TcpListener* TcpEngine::find_listener(const FlowKey& key) {
+  TcpListener* wildcard = nullptr;
+  for (std::size_t i = 0; i < n_listeners_; ++i) {
+    TcpListener& l = listeners_[i];
+    if (l.port != key.local_port) continue;
+    if (l.address == key.local) return &l;
+    if (l.address.is_unspecified()) wildcard = &l;
+  }
+  return wildcard;
+}
+
+// 3.10.7.2
+void TcpEngine::listen_arrives(const Segment& segment, std::uint64_t hash, TcpListener& listener) {
+  // First, an RST: it cannot be valid.
+  if (segment.has(kRst)) return drop(Drop::kTcpUnexpectedRst);
+  // Second, an ACK: whatever it acknowledges was not sent from here.
+  if (segment.has(kAck)) {
+    drop(Drop::kTcpBadAck);
+    return reply_reset(segment);
+  }
+  // Third, a SYN; fourth, anything else is dropped.
+  if (!segment.has(kSyn)) return drop(Drop::kTcpBadFlags);
+  if (draining_) return drop(Drop::kDraining);
+  if (listener.syn_received >= listener.backlog) {
+    counters_.add(TcpCounter::kBacklogDrops);
+    return drop(Drop::kListenBacklogFull);
+  }
+  const std::uint32_t index = create(segment.key, hash, TcpState::kListen, TcpState::kSynReceived);
+  if (index == kNone) return drop(Drop::kConnectionTableFull);
+
+  counters_.add(TcpCounter::kPassiveOpens);
+  ++listener.syn_received;
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  hot.service = listener.service;
+  hot.listener = static_cast<std::uint8_t>(&listener - listeners_.data());
+  hot.rcv_nxt = segment.seq + 1;
+  hot.rcv_adv = hot.rcv_nxt;
+  cold.last_ack_sent = hot.rcv_nxt;
+  accept_syn_options(index, segment);
+  hot.snd_wnd = segment.window;
+  cold.max_snd_wnd = hot.snd_wnd;
+  cold.snd_wl1 = segment.seq;
+  cold.snd_wl2 = hot.snd_una;
+  // Data on the SYN is not kept (and not acknowledged): the peer repeats it when the handshake is over.
+  mark_dirty(index);
+}
+
+/// What both ends put on their SYN decides what the connection uses (RFC 9293 3.1, RFC 7323 2.2 and 3.2, RFC 2018 2).
+void TcpEngine::accept_syn_options(std::uint32_t index, const Segment& segment) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  const TcpConfig& tcp = config_.tcp;
+  if (segment.has_option(kOptWindowScale) && tcp.window_scaling) {
+    hot.set(kTcbWindowScale);
+    hot.window_shifts = static_cast<std::uint8_t>((segment.window_scale << 4) | receive_shift_);
+  }
+  if (segment.has_option(kOptTimestamps) && tcp.timestamps) {
+    hot.set(kTcbTimestamps);
+    cold.ts_recent = segment.ts_value;
+    cold.ts_recent_ms = now_ms_;
+  }
+  if (segment.has_option(kOptSackPermitted) && tcp.sack) hot.set(kTcbSack);
+  // RFC 9293 3.7.1 (MUST-15, MUST-16), RFC 6691: the option counts no options. Below 64 it is a way to make us send
+  // headers only.
+  const std::uint16_t ours = hot.has(kTcbV6) ? config_.mss_v6 : config_.mss_v4;
+  std::uint16_t mss = hot.mss;
+  if (segment.has_option(kOptMss)) mss = std::max<std::uint16_t>(segment.mss, 64);
+  mss = std::min(mss, ours);
+  if (hot.has(kTcbTimestamps)) mss = static_cast<std::uint16_t>(mss - 12);
+  hot.mss = mss;
+}
+
+// 3.10.7.3
+void TcpEngine::syn_sent_arrives(std::uint32_t index, const Segment& segment) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  // First, the ACK bit.
+  bool ack_acceptable = false;
+  if (segment.has(kAck)) {
+    if (segment.ack <= hot.snd_una || segment.ack > cold.snd_max) {
+      drop(Drop::kTcpBadAck);
+      if (!segment.has(kRst)) reply_reset(segment);
+      return;
+    }
+    ack_acceptable = true;
+  }
+  // Second, the RST bit.
+  if (segment.has(kRst)) {
+    if (!ack_acceptable) return drop(Drop::kTcpUnexpectedRst);
+    counters_.add(TcpCounter::kResetsIn);
+    return release(index, CloseReason::kRefused);
+  }
+  // Fourth, the SYN bit (the third, security, has gone from the Internet); fifth, neither is dropped.
+  if (!segment.has(kSyn)) return drop(Drop::kTcpBadFlags);
+
+  hot.rcv_nxt = segment.seq + 1;
+  hot.rcv_adv = hot.rcv_nxt;
+  cold.last_ack_sent = hot.rcv_nxt;
+  cold.last_heard_tick = tick_;
+  accept_syn_options(index, segment);
+  hot.snd_wnd = segment.window;
+  cold.max_snd_wnd = hot.snd_wnd;
+  cold.snd_wl1 = segment.seq;
+  cold.snd_wl2 = segment.ack;
+
+  if (!ack_acceptable) {
+    // Simultaneous open (figure 8): SYN against SYN. Say SYN-ACK.
+    transition(hot, TcpState::kSynReceived);
+    hot.snd_nxt = hot.snd_una;
+    cold.retransmits = 0;
+    mark_dirty(index);
+    return;
+  }
+  cold.snd_wl2 = segment.ack;
+  if (hot.has(kTcbTiming) && !hot.has(kTcbSynRetransmitted)) rtt_sample(cold, now_us_ - cold.rtt_start_us, config_.tcp);
+  hot.clear(kTcbTiming);
+  // What is acknowledged is the SYN: data has not been sent before ESTABLISHED.
+  hot.snd_una = hot.snd_nxt = segment.ack;
+  established(index);
+  hot.set(kTcbAckNow);
+  mark_dirty(index);
+  // Data or FIN on the SYN-ACK goes on at the sixth step.
+  if (segment.payload_len > 0 || segment.has(kFin)) {
+    Segment rest = segment;
+    rest.seq += 1;
+    rest.flags = static_cast<std::uint8_t>(rest.flags & ~kSyn);
+    rest.options = static_cast<std::uint8_t>(rest.options & kOptTimestamps);
+    synchronized_arrives(index, rest);
+  }
+}
+
+/// The moment a connection exists for its service.
+void TcpEngine::established(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  // A close() in SYN-RECEIVED has gone on to FIN-WAIT-1 already.
+  if (in(hot.state, bit(TcpState::kSynSent) | bit(TcpState::kSynReceived))) transition(hot, TcpState::kEstablished);
+  hot.clear(kTcbSynUnacked);
+  disarm(cold, kTimerRetransmit);
+  cold.retransmits = 0;
+  // RFC 6298 (5.7): a lost SYN makes the timeout start at 3 s.
+  if (hot.has(kTcbSynRetransmitted) && cold.srtt_us == 0) cold.rto_ms = std::max<std::uint32_t>(cold.rto_ms, 3000);
+  congestion_start(hot, cold, config_.tcp);
+  // SND.UNA already lies behind our SYN, and so must `recover`.
+  cold.recover = hot.snd_una;
+  if (config_.tcp.keepalive_idle_ms != 0) arm_life(index);
+  const bool active = hot.has(kTcbActiveOpen);
+  if (!active) hot.set(kTcbAnnounced);
+  counters_.add(active ? TcpCounter::kConnected : TcpCounter::kAccepted);
+  if (!hot.has(kTcbOrphan)) push_event(index, active ? EventType::kConnected : EventType::kAccepted);
+  if (hot.has(kTcbFinQueued) || hot.tx_head != kNone) {
+    enter_closing_state(index);
+    mark_dirty(index);
+  }
+}
+
+// 3.10.7.4
+void TcpEngine::synchronized_arrives(std::uint32_t index, const Segment& arrived) {
+  Segment segment = arrived;
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+
+  if (hot.has(kTcbSynUnacked) && segment.has(kSyn) && segment.seq + 1 == hot.rcv_nxt) {
+    if (!segment.has(kAck)) {
+      // The SYN again: our SYN-ACK was lost. Say it again rather than a bare ACK the peer cannot use.
+      drop(Drop::kTcpOutOfWindow);
+      hot.snd_nxt = hot.snd_una;
+      return mark_dirty(index);
+    }
+    // Simultaneous open, figure 8 line 6: the SYN of this SYN-ACK is known already, its ACK is what we wait for.
+    segment.seq += 1;
+    segment.flags = static_cast<std::uint8_t>(segment.flags & ~kSyn);
+    segment.options = static_cast<std::uint8_t>(segment.options & kOptTimestamps);
+    hot.set(kTcbAckNow);
+    mark_dirty(index);
+  }
+
+  // First, the sequence number.
+  if (!check_sequence(index, segment)) return;
+  // Second, the RST bit.
+  if (segment.has(kRst)) return process_reset(index, segment);
+  // Fourth, the SYN bit: RFC 5961 4.2 in every synchronized state; a passive open in SYN-RECEIVED returns to LISTEN.
+  if (segment.has(kSyn)) {
+    drop(Drop::kTcpSynInWindow);
+    if (hot.state == TcpState::kSynReceived && !hot.has(kTcbActiveOpen)) {
+      return release(index, CloseReason::kReset, TcpState::kListen);
+    }
+    return challenge_ack(index);
+  }
+  // Fifth, the ACK field.
+  if (!segment.has(kAck)) return drop(Drop::kTcpNoAckFlag);
+  // RFC 7323 4.3 (3): remember the newest timestamp of the segment that covers the left edge of what we acknowledged
+  // last.
+  if (hot.has(kTcbTimestamps) && segment.has_option(kOptTimestamps) && segment.seq <= cold.last_ack_sent &&
+      !timestamp_before(segment.ts_value, cold.ts_recent)) {
+    cold.ts_recent = segment.ts_value;
+    cold.ts_recent_ms = now_ms_;
+  }
+  cold.last_heard_tick = tick_;
+  cold.probes = 0;
+  if (!process_ack(index, segment)) return;
+  // Sixth, URG: the urgent pointer is ignored (RFC 6093 allows, and recommends that nobody uses it); the data stay in
+  // line. Seventh, the segment text; eighth, the FIN bit.
+  if (segment.payload_len > 0 || segment.has(kFin)) process_text(index, segment);
+}
+
+/// First step: PAWS (RFC 7323 5.3 R1), then the four acceptability cases; trims the segment to the window.
+bool TcpEngine::check_sequence(std::uint32_t index, Segment& segment) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  if (hot.has(kTcbTimestamps) && segment.has_option(kOptTimestamps) && !segment.has(kRst) &&
+      timestamp_before(segment.ts_value, cold.ts_recent) && now_ms_ - cold.ts_recent_ms < kTimestampStaleMs) {
+    drop(Drop::kTcpPaws);
+    hot.set(kTcbAckNow);
+    mark_dirty(index);
+    return false;
+  }
+  const auto window = static_cast<std::uint32_t>(std::max(hot.rcv_adv - hot.rcv_nxt, 0));
+  const std::uint32_t len = segment.seq_len();
+  bool acceptable;
+  if (window == 0 && segment.seq == hot.rcv_nxt) {
+    // "Special allowance should be made to accept valid ACKs, URGs, and RSTs" while the window is zero: the text is not
+    // taken.
+    acceptable = true;
+    if (len > 0) {
+      if (segment.payload_len > 0) drop(Drop::kTcpOutOfWindow);
+      if (segment.payload_len > 0) segment.flags = static_cast<std::uint8_t>(segment.flags & ~kFin);
+      segment.payload_len = 0;
+      hot.set(kTcbAckNow);
+      mark_dirty(index);
+    }
+  } else if (len == 0) {
+    acceptable = segment.seq.in_window(hot.rcv_nxt, window);
+  } else {
+    acceptable = window > 0 && (segment.seq.in_window(hot.rcv_nxt, window) ||
+                                (segment.seq + (len - 1)).in_window(hot.rcv_nxt, window));
+  }
+  // Our deliberate difference (Linux does the same): the right edge itself is fine for what takes no room. A peer that
+  // has filled our window, and lost some of it, acknowledges our data from there.
+  if (!acceptable && len == 0 && segment.seq == hot.rcv_adv) acceptable = true;
+  if (!acceptable) {
+    drop(Drop::kTcpOutOfWindow);
+    if (segment.payload_len > 0 && segment.seq < hot.rcv_nxt) counters_.add(TcpCounter::kDuplicateDataIn);
+    if (!segment.has(kRst)) {
+      hot.set(kTcbAckNow);
+      mark_dirty(index);
+    }
+    return false;
+  }
+  return true;
+}
+
+/// Second step, with the three cases of RFC 5961 3.2 that RFC 9293 has taken in.
+void TcpEngine::process_reset(std::uint32_t index, const Segment& segment) {
+  const TcbHot& hot = hot_[index];
+  if (segment.seq != hot.rcv_nxt) {
+    drop(Drop::kTcpUnexpectedRst);
+    return challenge_ack(index);
+  }
+  counters_.add(TcpCounter::kResetsIn);
+  if (hot.state == TcpState::kSynReceived) {
+    // An active open was refused; a passive one returns to LISTEN and nobody hears of it.
+    return release(index, CloseReason::kRefused, hot.has(kTcbActiveOpen) ? TcpState::kClosed : TcpState::kListen);
+  }
+  release(index, CloseReason::kReset);
+}
+
+/// Fifth step. False when the segment must not be looked at further.
+bool TcpEngine::process_ack(std::uint32_t index, const Segment& segment) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+
+  if (hot.has(kTcbSynUnacked)) {
+    if (segment.ack <= hot.snd_una || segment.ack > cold.snd_max) {
+      drop(Drop::kTcpBadAck);
+      reply_reset(segment);
+      return false;
+    }
+    if (hot.has(kTcbTiming) && !hot.has(kTcbSynRetransmitted)) {
+      rtt_sample(cold, now_us_ - cold.rtt_start_us, config_.tcp);
+    }
+    hot.clear(kTcbTiming);
+    hot.snd_una += 1;
+    hot.snd_nxt = max(hot.snd_nxt, hot.snd_una);
+    hot.snd_wnd = static_cast<std::uint32_t>(segment.window) << hot.send_shift();
+    cold.max_snd_wnd = std::max(cold.max_snd_wnd, hot.snd_wnd);
+    cold.snd_wl1 = segment.seq;
+    cold.snd_wl2 = segment.ack;
+    established(index);
+  }
+
+  // RFC 5961 5.2: an ACK older than anything that can still be in flight is an injection attempt or a very old
+  // duplicate.
+  if (segment.ack<hot.snd_una&& static_cast<std::uint32_t>(hot.snd_una - segment.ack)> std::max<std::uint32_t>(
+          cold.max_snd_wnd, 65535)) {
+    drop(Drop::kTcpBadAck);
+    challenge_ack(index);
+    return false;
+  }
+  if (segment.ack > cold.snd_max) {
+    // It acknowledges something not yet sent.
+    drop(Drop::kTcpBadAck);
+    hot.set(kTcbAckNow);
+    mark_dirty(index);
+    return false;
+  }
+  const std::uint32_t old_window = hot.snd_wnd;
+  if (segment.ack >= hot.snd_una) update_send_window(hot, cold, segment);
+  if (segment.ack > hot.snd_una) {
+    acknowledged(index, segment.ack);
+    if (hot.has(kTcbDead | kTcbDetached)) return false;
+  } else if (segment.ack == hot.snd_una && segment.payload_len == 0 && !segment.has(kFin) &&
+             hot.snd_wnd == old_window && cold.snd_max != hot.snd_una) {
+    // RFC 5681 2: outstanding data, no data, no FIN, same ACK, same window.
+    duplicate_ack(index);
+  }
+  if (hot.snd_wnd != old_window) {
+    if ((cold.timers & kTimerPersist) != 0) {
+      // The window opened: leave persist; what a probe left in flight is sent again from SND.UNA.
+      disarm(cold, kTimerPersist);
+      cold.retransmits = 0;
+      hot.snd_nxt = hot.snd_una;
+    }
+    mark_dirty(index);
+  }
+  return true;
+}
+
+void TcpEngine::update_send_window(TcbHot& hot, TcbCold& cold, const Segment& segment) {
+  if (cold.snd_wl1 < segment.seq || (cold.snd_wl1 == segment.seq && cold.snd_wl2 <= segment.ack)) {
+    hot.snd_wnd = static_cast<std::uint32_t>(segment.window) << hot.send_shift();
+    cold.max_snd_wnd = std::max(cold.max_snd_wnd, hot.snd_wnd);
+    cold.snd_wl1 = segment.seq;
+    cold.snd_wl2 = segment.ack;
+  }
+}
+
+}  // namespace tidegate

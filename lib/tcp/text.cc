@@ -1,0 +1,322 @@
+// Segment text and FIN: RFC 9293 3.10.7.4, seventh and eighth steps, with reassembly; and what the service takes of it.
+
+#include <algorithm>
+
+#include "tcp/engine.hh"
+
+namespace tidegate {
+namespace {
+
+constexpr StateSet kReceiving = bit(TcpState::kEstablished) | bit(TcpState::kFinWait1) | bit(TcpState::kFinWait2);
+
+/// The most out-of-order pieces of one connection, so that one-octet segments cannot pin a block each without end.
+constexpr std::uint16_t kMaxReassemblyChunks = 256;
+
+std::uint32_t blocks_for(std::size_t octets) {
+  return static_cast<std::uint32_t>((octets + kChunkBytes - 1) / kChunkBytes);
+}
+
+}  // namespace
+
+void TcpEngine::process_text(std::uint32_t index, const Segment& segment) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  if (!in(hot.state, kReceiving)) return drop(Drop::kTcpAfterClose);
+
+  SeqNum seq = segment.seq;
+  const std::uint8_t* data = segment.payload;
+  std::uint32_t len = segment.payload_len;
+  bool fin = segment.has(kFin);
+
+  // Trim to the window: first what has been received, then what lies beyond the right edge.
+  if (seq < hot.rcv_nxt) {
+    const auto old = static_cast<std::uint32_t>(hot.rcv_nxt - seq);
+    if (len > 0) counters_.add(TcpCounter::kDuplicateDataIn);
+    if (old > len) {
+      hot.set(kTcbAckNow);
+      return mark_dirty(index);
+    }
+    seq = hot.rcv_nxt;
+    data += old;
+    len -= old;
+    hot.set(kTcbAckNow);
+    mark_dirty(index);
+  }
+  const auto space = static_cast<std::uint32_t>(std::max(hot.rcv_adv - seq, 0));
+  if (len > space) {
+    len = space;
+    fin = false;
+  }
+  if (len > 0 && hot.has(kTcbOrphan)) {
+    // RFC 1122 4.2.2.13: data that nobody will read says so with an RST.
+    drop(Drop::kTcpAfterClose);
+    return abort_now(index);
+  }
+  if (seq != hot.rcv_nxt) {
+    counters_.add(TcpCounter::kOutOfOrderIn);
+    if (len > 0) accept_out_of_order(index, seq, data, len);
+    if (fin) {
+      hot.set(kTcbFinAhead);
+      cold.fin_seq = seq + len;
+    }
+    // RFC 5681 3.2: an out-of-order segment is acknowledged at once.
+    hot.set(kTcbAckNow);
+    return mark_dirty(index);
+  }
+  if (len > 0 && !accept_in_order(index, data, len)) {
+    drop(Drop::kTcpReceiveBufferFull);
+    hot.set(kTcbAckNow);
+    return mark_dirty(index);
+  }
+  if (cold.reassembly_head != kNone) {
+    pull_reassembled(index);
+    hot.set(kTcbAckNow);  // RFC 5681 3.2: filling a hole is acknowledged at once
+  }
+  if (len > 0) schedule_ack(index);
+  const bool fin_here = (fin && seq + len == hot.rcv_nxt) || (hot.has(kTcbFinAhead) && cold.fin_seq == hot.rcv_nxt);
+  if (fin_here) process_fin(index);
+}
+
+/// RFC 9293 3.8.6.3: at least every second segment at once, a lone one within the delay.
+void TcpEngine::schedule_ack(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  mark_dirty(index);
+  if (hot.has(kTcbAckNow)) return;
+  if (config_.tcp.delayed_ack_ms == 0 || ++cold.segments_unacked >= 2) {
+    hot.set(kTcbAckNow);
+  } else if ((cold.timers & kTimerDelayedAck) == 0) {
+    arm(index, kTimerDelayedAck, tick_ + config_.tcp.delayed_ack_ms);
+  }
+}
+
+/// Takes `len` octets at RCV.NXT: handed over where they lie when nothing is queued before them, else copied.
+bool TcpEngine::accept_in_order(std::uint32_t index, const std::uint8_t* data, std::uint32_t len) {
+  TcbHot& hot = hot_[index];
+  if (hot.rx_head == kNone && !hot.has(kTcbReadPending)) {
+    // What the service leaves must find room afterwards, so its blocks are promised now.
+    if (!chunks_.may_take(ChunkPool::Share::kDelivery, promised_blocks_ + blocks_for(len))) return false;
+    promised_blocks_ += blocks_for(len);
+    hot.set(kTcbReadPending);
+    push_event(index, EventType::kReadable, {data, len});
+  } else {
+    if (!append_receive(index, {data, len}, ChunkPool::Share::kReceive)) return false;
+    if (!hot.has(kTcbReadPending)) offer(index);
+  }
+  hot.rcv_nxt += len;
+  counters_.add(TcpCounter::kDataOctetsIn, len);
+  return true;
+}
+
+/// All or nothing.
+bool TcpEngine::append_receive(std::uint32_t index, std::span<const std::uint8_t> data, ChunkPool::Share share) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  const std::uint32_t room = cold.rx_tail == kNone ? 0 : chunks_.room(cold.rx_tail);
+  const std::uint32_t need = data.size() > room ? blocks_for(data.size() - room) : 0;
+  if (need > 0 && !chunks_.may_take(share, promised_blocks_ + need)) return false;
+  cold.rx_bytes = cold.rx_bytes + static_cast<std::uint32_t>(data.size());
+  if (room > 0) data = data.subspan(chunks_.append(cold.rx_tail, data));
+  while (!data.empty()) {
+    const std::uint32_t chunk = chunks_.allocate(share);
+    TG_CHECK(chunk != kNone);
+    data = data.subspan(chunks_.append(chunk, data));
+    if (hot.rx_head == kNone) {
+      hot.rx_head = chunk;
+    } else {
+      chunks_[cold.rx_tail].next = chunk;
+    }
+    cold.rx_tail = chunk;
+  }
+  return true;
+}
+
+/// Keeps octets that came before their predecessors, without overlap, sorted. What finds no room is not acknowledged.
+void TcpEngine::accept_out_of_order(std::uint32_t index, SeqNum seq, const std::uint8_t* data, std::uint32_t len) {
+  TcbCold& cold = cold_[index];
+  cold.last_out_of_order = seq;
+  std::uint32_t previous = kNone;
+  std::uint32_t next = cold.reassembly_head;
+  while (len > 0) {
+    // Find the first chunk that ends behind `seq`.
+    while (next != kNone && chunks_[next].seq + chunks_[next].len <= seq) {
+      previous = next;
+      next = chunks_[next].next;
+    }
+    if (next != kNone && chunks_[next].seq <= seq) {
+      const auto known =
+          std::min<std::uint32_t>(len, static_cast<std::uint32_t>(chunks_[next].seq + chunks_[next].len - seq));
+      seq += known;
+      data += known;
+      len -= known;
+      continue;
+    }
+    // A gap begins at `seq`: fill it up to the next chunk.
+    std::uint32_t piece = len;
+    if (next != kNone) piece = std::min<std::uint32_t>(piece, static_cast<std::uint32_t>(chunks_[next].seq - seq));
+    std::uint32_t taken = 0;
+    if (previous != kNone && chunks_[previous].seq + chunks_[previous].len == seq) {
+      taken = chunks_.append(previous, {data, piece});
+    }
+    if (taken == 0) {
+      const bool allowed = cold.reassembly_chunks < kMaxReassemblyChunks &&
+                           chunks_.may_take(ChunkPool::Share::kReassembly, promised_blocks_ + 1);
+      const std::uint32_t chunk = allowed ? chunks_.allocate(ChunkPool::Share::kReassembly) : kNone;
+      if (chunk == kNone) return drop(Drop::kTcpReassemblyFull);
+      ++cold.reassembly_chunks;
+      taken = chunks_.append(chunk, {data, piece});
+      chunks_[chunk].seq = seq;
+      chunks_[chunk].next = next;
+      if (previous == kNone) {
+        cold.reassembly_head = chunk;
+      } else {
+        chunks_[previous].next = chunk;
+      }
+      previous = chunk;
+    }
+    seq += taken;
+    data += taken;
+    len -= taken;
+  }
+}
+
+/// Moves what has come into order to the receive queue, without copying.
+void TcpEngine::pull_reassembled(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  while (cold.reassembly_head != kNone && chunks_[cold.reassembly_head].seq <= hot.rcv_nxt) {
+    const std::uint32_t chunk = cold.reassembly_head;
+    cold.reassembly_head = chunks_[chunk].next;
+    --cold.reassembly_chunks;
+    chunks_[chunk].next = kNone;
+    const auto old = static_cast<std::uint32_t>(hot.rcv_nxt - chunks_[chunk].seq);
+    if (old >= chunks_[chunk].len) {
+      chunks_.free(chunk);
+      continue;
+    }
+    chunks_.trim_front(chunk, old);
+    const std::uint32_t len = chunks_[chunk].len;
+    hot.rcv_nxt += len;
+    cold.rx_bytes = cold.rx_bytes + len;
+    counters_.add(TcpCounter::kDataOctetsIn, len);
+    if (hot.rx_head == kNone) {
+      hot.rx_head = chunk;
+    } else {
+      chunks_[cold.rx_tail].next = chunk;
+    }
+    cold.rx_tail = chunk;
+  }
+  if (hot.rx_head != kNone && !hot.has(kTcbReadPending)) offer(index);
+}
+
+/// Eighth step: the FIN lies at RCV.NXT.
+void TcpEngine::process_fin(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  hot.rcv_nxt += 1;
+  hot.set(kTcbFinReceived | kTcbAckNow);
+  hot.clear(kTcbFinAhead);
+  mark_dirty(index);
+  const bool nothing_before = hot.rx_head == kNone && !hot.has(kTcbReadPending);
+  if (nothing_before && !hot.has(kTcbOrphan)) {
+    hot.set(kTcbFinDelivered);
+    push_event(index, EventType::kPeerClosed);
+  }
+  switch (hot.state.get()) {
+    case TcpState::kEstablished:
+      transition(hot, TcpState::kCloseWait);
+      break;
+    case TcpState::kFinWait1:
+      // Our FIN is not acknowledged, or the fifth step would have gone to FIN-WAIT-2.
+      transition(hot, TcpState::kClosing);
+      break;
+    case TcpState::kFinWait2:
+      enter_time_wait(index);
+      break;
+    default:
+      break;
+  }
+}
+
+/// Tells the service of the first queued chunk.
+void TcpEngine::offer(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  const Chunk& chunk = chunks_[hot.rx_head];
+  hot.set(kTcbReadPending);
+  push_event(index, EventType::kReadable, {chunk.data, chunk.len});
+}
+
+void TcpEngine::after_delivery(std::span<Event> events) {
+  for (const Event& event : events) {
+    const std::uint32_t index = event.connection.index;
+    if (event.type == EventType::kReadable) {
+      if (alive(event.connection)) settle_readable(index, event);
+    } else if (event.type == EventType::kWritable && alive(event.connection)) {
+      const TcbHot& hot = hot_[index];
+      if (hot.rx_head != kNone && !hot.has(kTcbReadPending | kTcbOrphan)) offer(index);
+    }
+  }
+  promised_blocks_ = 0;
+}
+
+/// Takes off the queue what the service consumed, keeps what it left, and goes on if it took everything.
+void TcpEngine::settle_readable(std::uint32_t index, const Event& event) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  const auto consumed = std::min<std::uint32_t>(event.consumed, static_cast<std::uint32_t>(event.data.size()));
+  const bool queued = hot.rx_head != kNone && chunks_[hot.rx_head].data == event.data.data();
+  hot.clear(kTcbReadPending);
+  if (queued) {
+    cold.rx_bytes = cold.rx_bytes - consumed;
+    if (consumed == chunks_[hot.rx_head].len) {
+      const std::uint32_t head = hot.rx_head;
+      hot.rx_head = chunks_[head].next;
+      if (hot.rx_head == kNone) cold.rx_tail = kNone;
+      chunks_.free(head);
+    } else {
+      chunks_.trim_front(hot.rx_head, consumed);
+    }
+  } else {
+    // It lay in a received frame, which goes back now: copy the rest before what has been queued since.
+    std::span<const std::uint8_t> rest = event.data.subspan(consumed);
+    if (!rest.empty()) {
+      const std::uint32_t later_head = hot.rx_head;
+      const std::uint32_t later_tail = cold.rx_tail;
+      hot.rx_head = cold.rx_tail = kNone;
+      promised_blocks_ = 0;  // this is what the promise was for
+      TG_CHECK(append_receive(index, rest, ChunkPool::Share::kDelivery));
+      if (later_head != kNone) {
+        chunks_[cold.rx_tail].next = later_head;
+        cold.rx_tail = later_tail;
+      }
+    }
+  }
+
+  if (hot.has(kTcbOrphan)) {
+    // close() came while data was unread: output() answers with RST (RFC 2525 2.17).
+    mark_dirty(index);
+    if (hot.has(kTcbDetached)) finish_detached(index);
+    return;
+  }
+  if (consumed == event.data.size()) {
+    if (hot.rx_head != kNone) {
+      offer(index);
+    } else if (hot.has(kTcbFinReceived) && !hot.has(kTcbFinDelivered)) {
+      hot.set(kTcbFinDelivered);
+      push_event(index, EventType::kPeerClosed);
+      if (hot.has(kTcbDetached)) finish_detached(index);
+    }
+  }
+  if (hot.has(kTcbDetached | kTcbDead | kTcbFinReceived)) return;
+  // RFC 9293 3.8.6.2.2: tell of new room when it is worth a segment.
+  const auto offered = static_cast<std::uint32_t>(std::max(hot.rcv_adv - hot.rcv_nxt, 0));
+  const std::uint32_t space = receive_space(cold);
+  const std::uint32_t mss = hot.has(kTcbV6) ? config_.mss_v6 : config_.mss_v4;
+  const std::uint32_t moved = space > offered ? space - offered : 0;
+  if (moved >= 2 * mss || moved >= config_.tcp.receive_buffer_bytes / 2 ||
+      (offered < mss && space >= mss && moved > 0)) {
+    hot.set(kTcbAckNow);
+    mark_dirty(index);
+  }
+}
+
+}  // namespace tidegate

@@ -1,0 +1,146 @@
+// Into TIME-WAIT, what may arrive there, and out of it: RFC 9293 3.10.7.4 and 3.6.1, RFC 1337, RFC 6191.
+
+#include "tcp/engine.hh"
+#include "tcp/isn.hh"
+
+namespace tidegate {
+
+void TcpEngine::enter_time_wait(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  // The ACK of the peer's FIN leaves while the connection can still write it.
+  if (hot.has(kTcbAckNow)) emit_ack(index, cold.snd_max);
+  const FlowKey key = key_of(index);
+  transition(hot, TcpState::kTimeWait);
+  const bool kept = hot.has(kTcbV6) ? add_time_wait(time_wait6_, RefKind::kTimeWait6, index, key)
+                                    : add_time_wait(time_wait4_, RefKind::kTimeWait4, index, key);
+  if (!kept) {
+    counters_.add(TcpCounter::kTimeWaitSkipped);
+    table_.erase(hash_of(key), make_ref(RefKind::kTcb, index));
+    count_arrow(TcpState::kTimeWait, TcpState::kClosed);
+    --in_state_[static_cast<std::size_t>(TcpState::kTimeWait)];
+  }
+  ++table_version_;
+  wheel_.cancel(index);
+  cold.timers = 0;
+  hot.set(kTcbDetached);
+  if (hot.has(kTcbOrphan) || (hot.rx_head == kNone && !hot.has(kTcbReadPending))) finish_detached(index);
+}
+
+/// Nothing is left to read: the Tcb goes, its TIME-WAIT stays.
+void TcpEngine::finish_detached(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  if (!hot.has(kTcbOrphan | kTcbFinDelivered)) {
+    hot.set(kTcbFinDelivered);
+    push_event(index, EventType::kPeerClosed);
+  }
+  release(index, CloseReason::kNormal);
+}
+
+/// The table entry of connection `index` becomes that of a TIME-WAIT. False when there is no room for any.
+template <class Store>
+bool TcpEngine::add_time_wait(Store& store, RefKind kind, std::uint32_t index, const FlowKey& key) {
+  std::uint32_t entry = store.add(key, tick_);
+  if (entry == kNone) {
+    // The policy at the cap: the entry nearest to its end goes early, and is counted.
+    if (!store.evict([&](std::uint32_t i) { forget(store, kind, i, TcpCounter::kTimeWaitEvicted); })) return false;
+    entry = store.add(key, tick_);
+  }
+  const TcbHot& hot = hot_[index];
+  TimeWaitState& state = store[entry].state;
+  state.snd_nxt = cold_[index].snd_max;
+  state.rcv_nxt = hot.rcv_nxt;
+  state.ts_recent = cold_[index].ts_recent;
+  state.timestamps = hot.has(kTcbTimestamps) ? 1 : 0;
+  table_.replace(hash_of(key), make_ref(RefKind::kTcb, index), make_ref(kind, entry));
+  return true;
+}
+
+/// TIME-WAIT to CLOSED; the store frees the entry.
+template <class Store>
+void TcpEngine::forget(Store& store, RefKind kind, std::uint32_t entry, TcpCounter counter) {
+  table_.erase(hash_of(store[entry].key()), make_ref(kind, entry));
+  ++table_version_;
+  count_arrow(TcpState::kTimeWait, TcpState::kClosed);
+  --in_state_[static_cast<std::size_t>(TcpState::kTimeWait)];
+  counters_.add(counter);
+}
+
+template <class Store>
+void TcpEngine::time_wait_arrives(Store& store, RefKind kind, std::uint32_t entry, const Segment& segment,
+                                  std::uint64_t hash) {
+  TimeWaitState& state = store[entry].state;
+  // RFC 1337: an RST never ends TIME-WAIT.
+  if (segment.has(kRst)) return drop(Drop::kTcpTimeWaitRst);
+
+  if (segment.has(kSyn) && !segment.has(kAck)) {
+    // A new connection may take the pair over if nothing of the old one can be mistaken for it (RFC 9293 3.6.1, RFC
+    // 6191 2): a newer timestamp, or without timestamps a sequence number above everything received.
+    bool newer = segment.seq > state.rcv_nxt;
+    if (state.timestamps != 0 && segment.has_option(kOptTimestamps)) {
+      const auto step = static_cast<std::int32_t>(segment.ts_value - state.ts_recent);
+      newer = step > 0 || (step == 0 && newer);
+    }
+    TcpListener* listener = find_listener(segment.key);
+    const bool room = listener != nullptr && !draining_ && listener->syn_received < listener->backlog &&
+                      pool_.in_use() < pool_.capacity() &&
+                      (segment.key.is_v4() || pool_v6_.in_use() < pool_v6_.capacity());
+    if (newer && room) {
+      counters_.add(TcpCounter::kTimeWaitReused);
+      iss_floor_ = state.snd_nxt + 65'537;
+      table_.erase(hash, make_ref(kind, entry));
+      ++table_version_;
+      --in_state_[static_cast<std::size_t>(TcpState::kTimeWait)];
+      count_arrow(TcpState::kTimeWait, TcpState::kClosed);
+      store.kill(entry);
+      listen_arrives(segment, hash, *listener);
+      iss_floor_.reset();
+      return;
+    }
+  }
+  // "The only thing that can arrive in this state is a retransmission of the remote FIN. Acknowledge it, and restart
+  // the 2 MSL timeout." Old duplicates with text or SYN are answered the same way but do not restart it; a bare ACK
+  // needs no answer.
+  if (segment.seq_len() == 0) return drop(Drop::kTcpOutOfWindow);
+  if (segment.has(kFin) && segment.seq + segment.seq_len() == state.rcv_nxt) {
+    store.restart(entry, tick_);
+    counters_.add(TcpCounter::kTimeWaitRestarts);
+    if (state.timestamps != 0 && segment.has_option(kOptTimestamps) &&
+        static_cast<std::int32_t>(segment.ts_value - state.ts_recent) > 0) {
+      state.ts_recent = segment.ts_value;
+    }
+  } else {
+    drop(Drop::kTcpOutOfWindow);
+  }
+  time_wait_ack(store[entry]);
+}
+
+template <class Entry>
+void TcpEngine::time_wait_ack(const Entry& entry) {
+  TxIntent& intent = intents_.next();
+  intent.key = entry.key();
+  intent.tcb = kNone;
+  intent.chunk = kNone;
+  intent.segment = SegmentOut{};
+  intent.segment.seq = entry.state.snd_nxt;
+  intent.segment.ack = entry.state.rcv_nxt;
+  intent.segment.flags = kAck;
+  const std::uint32_t window = config_.tcp.receive_buffer_bytes >> receive_shift_;
+  intent.segment.window = static_cast<std::uint16_t>(window > 65535 ? 65535 : window);
+  if (entry.state.timestamps != 0) {
+    intent.segment.options = kOptTimestamps;
+    intent.segment.ts_value = now_ms_ + timestamp_offset(config_.isn_key, intent.key);
+    intent.segment.ts_echo = entry.state.ts_recent;
+  }
+  counters_.add(TcpCounter::kSegmentsOut);
+  intents_.push();
+}
+
+template void TcpEngine::time_wait_arrives(TimeWaitStore<TimeWaitEntry4>&, RefKind, std::uint32_t, const Segment&,
+                                           std::uint64_t);
+template void TcpEngine::time_wait_arrives(TimeWaitStore<TimeWaitEntry6>&, RefKind, std::uint32_t, const Segment&,
+                                           std::uint64_t);
+template void TcpEngine::forget(TimeWaitStore<TimeWaitEntry4>&, RefKind, std::uint32_t, TcpCounter);
+template void TcpEngine::forget(TimeWaitStore<TimeWaitEntry6>&, RefKind, std::uint32_t, TcpCounter);
+
+}  // namespace tidegate

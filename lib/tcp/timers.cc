@@ -1,0 +1,174 @@
+// One lazily re-armed wheel entry per connection covers retransmission (RFC 6298), persist (RFC 9293 3.8.6.1), delayed
+// ACK (3.8.6.3), keepalive (3.8.4) and the end of an orphan's FIN-WAIT-2.
+
+#include <algorithm>
+
+#include "tcp/congestion.hh"
+#include "tcp/engine.hh"
+#include "tcp/rtt.hh"
+
+namespace tidegate {
+namespace {
+
+bool due(std::uint32_t deadline, std::uint32_t now) { return static_cast<std::int32_t>(now - deadline) >= 0; }
+bool earlier(std::uint32_t a, std::uint32_t b) { return static_cast<std::int32_t>(a - b) < 0; }
+
+}  // namespace
+
+/// Starts (or moves) one of the connection's deadlines. The wheel is only touched when this deadline becomes the
+/// earliest; one that moves later is found out when the wheel fires.
+void TcpEngine::arm(std::uint32_t index, TcbTimer timer, Tick tick) {
+  TcbCold& cold = cold_[index];
+  switch (timer) {
+    case kTimerRetransmit:
+    case kTimerPersist:
+      cold.retransmit_tick = tick;
+      disarm(cold, timer == kTimerRetransmit ? kTimerPersist : kTimerRetransmit);
+      break;
+    case kTimerDelayedAck:
+      cold.delayed_ack_tick = tick;
+      break;
+    case kTimerLife:
+      cold.life_tick = tick;
+      break;
+  }
+  cold.timers = static_cast<std::uint8_t>(cold.timers | timer);
+  if (!wheel_.armed(index) || earlier(tick, wheel_.expiry(index))) wheel_.arm(index, tick);
+}
+
+void TcpEngine::arm_retransmit(std::uint32_t index) {
+  const TcbCold& cold = cold_[index];
+  arm(index, kTimerRetransmit, tick_ + rto_with_backoff(cold, cold.retransmits, config_.tcp));
+}
+
+/// Persist backs off like retransmission (RFC 9293 3.8.6.1) and never gives up while the peer answers.
+void TcpEngine::arm_persist(std::uint32_t index) {
+  const TcbCold& cold = cold_[index];
+  arm(index, kTimerPersist, tick_ + rto_with_backoff(cold, cold.retransmits, config_.tcp));
+}
+
+/// Keepalive, or how long an orphan may wait in FIN-WAIT-2.
+void TcpEngine::arm_life(std::uint32_t index) {
+  const TcbHot& hot = hot_[index];
+  const TcpConfig& tcp = config_.tcp;
+  if (hot.state == TcpState::kFinWait2 && hot.has(kTcbOrphan))
+    return arm(index, kTimerLife, tick_ + tcp.fin_wait2_timeout_ms);
+  if (tcp.keepalive_idle_ms == 0) return;
+  const TcbCold& cold = cold_[index];
+  arm(index, kTimerLife,
+      cold.probes > 0 ? tick_ + tcp.keepalive_interval_ms : cold.last_heard_tick + tcp.keepalive_idle_ms);
+}
+
+unsigned TcpEngine::expire_timers(unsigned budget) {
+  std::array<std::uint32_t, 64> expired;
+  unsigned done = 0;
+  while (done < budget) {
+    const unsigned want = std::min<unsigned>(budget - done, expired.size());
+    const unsigned n = wheel_.advance(tick_, std::span<std::uint32_t>(expired.data(), want));
+    for (unsigned i = 0; i < n; ++i) {
+      if (i + 4 < n) __builtin_prefetch(&cold_[expired[i + 4]]);
+      on_timer(expired[i]);
+    }
+    done += n;
+    if (n < want) break;
+  }
+  const auto gone = [&](auto& store, RefKind kind) {
+    return store.advance(tick_, budget - std::min(done, budget),
+                         [&](std::uint32_t i) { forget(store, kind, i, TcpCounter::kTimeWaitExpired); });
+  };
+  done += gone(time_wait4_, RefKind::kTimeWait4);
+  done += gone(time_wait6_, RefKind::kTimeWait6);
+  return done;
+}
+
+void TcpEngine::on_timer(std::uint32_t index) {
+  TcbCold& cold = cold_[index];
+  const TcbHot& hot = hot_[index];
+  if ((cold.timers & kTimerDelayedAck) != 0 && due(cold.delayed_ack_tick, tick_)) {
+    disarm(cold, kTimerDelayedAck);
+    counters_.add(TcpCounter::kDelayedAcks);
+    hot_[index].set(kTcbAckNow);
+    mark_dirty(index);
+  }
+  if ((cold.timers & kTimerRetransmit) != 0 && due(cold.retransmit_tick, tick_)) on_retransmit(index);
+  if ((cold.timers & kTimerPersist) != 0 && due(cold.retransmit_tick, tick_)) on_persist(index);
+  if ((cold.timers & kTimerLife) != 0 && due(cold.life_tick, tick_)) on_life(index);
+  if (hot.has(kTcbDead) || cold.timers == 0) return;
+  // The wheel fired for the earliest deadline; the next one takes its place.
+  Tick next = tick_ + 0x7fff'fff0u;
+  if ((cold.timers & (kTimerRetransmit | kTimerPersist)) != 0 && earlier(cold.retransmit_tick, next))
+    next = cold.retransmit_tick;
+  if ((cold.timers & kTimerDelayedAck) != 0 && earlier(cold.delayed_ack_tick, next)) next = cold.delayed_ack_tick;
+  if ((cold.timers & kTimerLife) != 0 && earlier(cold.life_tick, next)) next = cold.life_tick;
+  wheel_.arm(index, next);
+}
+
+/// RFC 6298 (5.4) to (5.7).
+void TcpEngine::on_retransmit(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  disarm(cold, kTimerRetransmit);
+  counters_.add(TcpCounter::kRetransmitTimeouts);
+  const TcpConfig& tcp = config_.tcp;
+  std::uint8_t limit = tcp.data_retries;
+  if (hot.has(kTcbSynUnacked)) limit = hot.state == TcpState::kSynSent ? tcp.syn_retries : tcp.syn_ack_retries;
+  if (cold.retransmits >= limit) {
+    const bool passive = hot.state == TcpState::kSynReceived && !hot.has(kTcbActiveOpen);
+    return release(index, CloseReason::kTimeout, passive ? TcpState::kListen : TcpState::kClosed);
+  }
+  ++cold.retransmits;
+  if (!hot.has(kTcbSynUnacked)) congestion_on_timeout(hot, cold, cold.retransmits == 1);
+  hot.clear(kTcbTiming | kTcbRetransmit);
+  hot.snd_nxt = hot.snd_una;
+  mark_dirty(index);
+}
+
+void TcpEngine::on_persist(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  disarm(cold, kTimerPersist);
+  // `probes` counts those that nothing at all has answered.
+  if (cold.probes >= config_.tcp.data_retries) return release(index, CloseReason::kTimeout);
+  ++cold.probes;
+  if (cold.retransmits < 16) ++cold.retransmits;
+  hot.set(kTcbProbe);
+  mark_dirty(index);
+}
+
+void TcpEngine::on_life(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  disarm(cold, kTimerLife);
+  if (hot.state == TcpState::kFinWait2 && hot.has(kTcbOrphan)) return release(index, CloseReason::kTimeout);
+  if (config_.tcp.keepalive_idle_ms == 0) return;
+  // Data in flight has its own timer, and traffic since then moves the deadline.
+  const bool heard = tick_ - cold.last_heard_tick < config_.tcp.keepalive_idle_ms;
+  if (heard || cold.snd_max != hot.snd_una) {
+    cold.probes = 0;
+    arm(index, kTimerLife, std::max<Tick>(config_.tcp.keepalive_idle_ms, 1) + (heard ? cold.last_heard_tick : tick_));
+    return;
+  }
+  if (cold.probes >= config_.tcp.keepalive_probes) {
+    emit_reset(index);
+    return release(index, CloseReason::kTimeout);
+  }
+  // RFC 9293 3.8.4: a sequence number just below the window, which any TCP answers with an ACK.
+  ++cold.probes;
+  counters_.add(TcpCounter::kKeepaliveProbes);
+  emit_ack(index, hot.snd_una - 1);
+  arm_life(index);
+}
+
+std::optional<Instant> TcpEngine::next_timer() const {
+  std::optional<Tick> next = wheel_.next_expiry_bound();
+  for (const std::optional<Tick> bound : {time_wait4_.next_expiry_bound(), time_wait6_.next_expiry_bound()}) {
+    if (bound && (!next || earlier(*bound, *next))) next = bound;
+  }
+  if (!next) return std::nullopt;
+  const auto ahead = static_cast<std::int32_t>(*next - tick_);
+  // Ticks are whole milliseconds since the start.
+  const Instant at = start_ + Duration::ms((now_ - start_).as_ms() + ahead);
+  return std::max(at, now_);
+}
+
+}  // namespace tidegate
