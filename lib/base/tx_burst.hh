@@ -48,6 +48,16 @@ class TxBurst {
     if (n_ready_ == kMaxBurst) flush();
   }
 
+  /// Takes the reserved frame out: it now belongs to the caller, who gives it back through submit() or recycle().
+  [[nodiscard]] Frame detach() { return free_[--n_free_]; }
+
+  /// Sends a frame that was detached before.
+  void submit(const Frame& frame) {
+    ready_[n_ready_++] = frame;
+    ++committed_;
+    if (n_ready_ == kMaxBurst) flush();
+  }
+
   /// Takes a received frame whose contents are no longer needed; it will carry a reply while it is still in cache.
   void recycle(const Frame& frame) {
     if (n_free_ == free_.size()) [[unlikely]] {

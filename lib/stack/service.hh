@@ -20,6 +20,7 @@
 namespace tidegate {
 
 class TcpEngine;
+class ActiveOpener;
 
 /// An active open (RFC 9293 3.9.1.1).
 struct ConnectRequest {
@@ -34,7 +35,7 @@ struct ConnectRequest {
 };
 
 enum class ConnectError : std::uint8_t {
-  kNone,
+  kOk,
   /// Every source address and port tried is in use or in TIME-WAIT, or none is configured.
   kNoSource,
   /// The connection table or the Tcb pool is full.
@@ -47,7 +48,7 @@ enum class ConnectError : std::uint8_t {
 
 struct ConnectResult {
   ConnectionId connection;
-  ConnectError error = ConnectError::kNone;
+  ConnectError error = ConnectError::kOk;
 };
 
 /// What one can ask of a connection.
@@ -66,7 +67,7 @@ struct ConnectionInfo {
 /// The calls a service may make, inside on_events() or on_poll() only.
 class Connections {
  public:
-  explicit Connections(TcpEngine& engine) : engine_(engine) {}
+  Connections(TcpEngine& engine, ActiveOpener& opener) : engine_(engine), opener_(opener) {}
 
   /// Copies as much of `data` as the send buffer takes and returns how much that was; less than all means kWritable
   /// will follow.
@@ -92,6 +93,7 @@ class Connections {
 
  private:
   TcpEngine& engine_;
+  ActiveOpener& opener_;
 };
 
 class Service {

@@ -155,7 +155,10 @@ class Shard {
   /// runs.
   [[nodiscard]] std::optional<Instant> next_timer() const;
 
+  /// For calls from outside on_events() and on_poll(), by the worker, followed by poll().
   [[nodiscard]] Connections connections();
+  /// Gives back frames that wait for a neighbour; before the shard is destroyed.
+  void release_frames(TxBurst& out);
   /// Announces our addresses (gratuitous ARP, unsolicited NA); call once after start.
   void announce(Instant now, TxBurst& out);
 

@@ -90,6 +90,8 @@ class TcpEngine {
   void after_delivery(std::span<Event> events);
   /// Visits every connection that owes something.
   void output();
+  /// Whether events wait to be taken or connections to be visited.
+  [[nodiscard]] bool unsettled() const { return n_events_ > 0 || dying_head_ != kNone || dirty_head_ != kNone; }
   /// Frees the connections that died in this burst. Call when their kClosed events have been delivered.
   void finish();
   /// Runs at most `budget` expiries of both kinds; returns how many.
@@ -132,6 +134,8 @@ class TcpEngine {
   /// Any thread: rows of buckets [first, ...) until `max` rows; returns the next bucket, or the bucket count at the
   /// end.
   std::uint32_t snapshot(std::uint32_t first_bucket, std::size_t max, std::vector<TcpSnapshotRow>& rows) const;
+  /// Any thread.
+  [[nodiscard]] bool draining() const { return draining_; }
   [[nodiscard]] std::uint32_t bucket_count() const { return table_.bucket_count(); }
 
   /// Octets by part, for the dry run.
@@ -271,7 +275,7 @@ class TcpEngine {
 
   std::array<TcpListener, kMaxListeners> listeners_;
   std::size_t n_listeners_ = 0;
-  bool draining_ = false;
+  Published<bool> draining_{false};
 
   std::optional<SeqNum> iss_floor_;
   std::uint32_t dirty_head_ = kNone;

@@ -1,0 +1,56 @@
+#pragma once
+/// Which addresses are ours, where packets to others go, and who speaks for us.
+/// Thread rule: read-only after construction. Cost: contains() compares with each address and range; a handful.
+
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/address.hh"
+#include "stack/shard.hh"
+
+namespace tidegate {
+
+class LocalAddresses {
+ public:
+  explicit LocalAddresses(const InterfaceConfig& config) : config_(config) {
+    for (const IpPrefix& prefix : config.addresses) ranges_.push_back({prefix.address, 1});
+    for (const AddressRange& range : config.ranges) ranges_.push_back(range);
+  }
+
+  [[nodiscard]] bool contains(IpAddress address) const {
+    for (const AddressRange& range : ranges_) {
+      if (address.hi == range.first.hi && address.lo - range.first.lo < range.count) return true;
+    }
+    return false;
+  }
+
+  /// Whom to ask for the link address of packets to `remote`: itself on a prefix of ours, else the gateway.
+  [[nodiscard]] std::optional<IpAddress> next_hop(IpAddress remote) const {
+    for (const IpPrefix& prefix : config_.addresses) {
+      if (prefix.contains(remote)) return remote;
+    }
+    if (!remote.is_v4() && remote.is_link_local_v6()) return remote;
+    return remote.is_v4() ? config_.gateway4 : config_.gateway6;
+  }
+
+  /// The address to put into a question about `target`: one on the same prefix, else any of its family.
+  [[nodiscard]] std::optional<IpAddress> speaker_for(IpAddress target) const {
+    for (const IpPrefix& prefix : config_.addresses) {
+      if (prefix.contains(target)) return prefix.address;
+    }
+    for (const AddressRange& range : ranges_) {
+      if (range.first.is_v4() == target.is_v4()) return range.first;
+    }
+    return std::nullopt;
+  }
+
+  [[nodiscard]] std::span<const IpPrefix> prefixes() const { return config_.addresses; }
+  [[nodiscard]] const InterfaceConfig& config() const { return config_; }
+
+ private:
+  InterfaceConfig config_;
+  std::vector<AddressRange> ranges_;
+};
+
+}  // namespace tidegate

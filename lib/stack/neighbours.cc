@@ -1,0 +1,184 @@
+#include "stack/neighbours.hh"
+
+#include <cstring>
+#include <new>
+
+namespace tidegate {
+
+Neighbours::Neighbours(std::uint32_t capacity, const LocalAddresses& local, const HashKey& key, DropCounters& drops,
+                       std::pmr::memory_resource* memory)
+    : local_(local),
+      key_(key),
+      drops_(drops),
+      table_(capacity, memory),
+      pool_(capacity, memory),
+      entries_(capacity, memory) {}
+
+std::size_t Neighbours::memory_bytes(std::uint32_t capacity) {
+  return FlowTable::memory_bytes(capacity) + (std::size_t{capacity} * sizeof(std::uint32_t) + 63) / 64 * 64 +
+         (std::size_t{capacity} * sizeof(Neighbour) + 63) / 64 * 64;
+}
+
+std::uint64_t Neighbours::hash_of(IpAddress address) const { return flow_hash(key_, FlowKey{address, address, 0, 0}); }
+
+std::uint32_t Neighbours::find(IpAddress address) const {
+  return table_.find(hash_of(address), [&](std::uint32_t i) { return entries_[i].address == address; });
+}
+
+std::uint32_t Neighbours::get(IpAddress address) {
+  const std::uint32_t known = find(address);
+  if (known != kNone) return known;
+  const std::uint32_t i = pool_.allocate();
+  if (i == kNone) return kNone;
+  if (!table_.insert(hash_of(address), i)) {
+    pool_.free(i);
+    return kNone;
+  }
+  Neighbour* fresh = new (&entries_[i]) Neighbour;
+  fresh->address = address;
+  const InterfaceConfig& config = local_.config();
+  fresh->headers = make_header_template(config.mac, MacAddress{}, config.vlan_id, !address.is_v4());
+  return i;
+}
+
+void Neighbours::remove(std::uint32_t i) {
+  table_.erase(hash_of(entries_[i].address), i);
+  entries_[i].address = IpAddress{};
+  entries_[i].resolved = false;
+  pool_.free(i);
+}
+
+bool Neighbours::refresh(std::uint32_t i, std::uint32_t now_ms, TxBurst& out) {
+  Neighbour& n = entries_[i];
+  if (!n.probing && n_probing_ < kMaxProbing) {
+    n.probing = true;
+    n.asked = 0;
+    probing_[n_probing_++] = i;
+    ask(i, now_ms, out);
+  }
+  return n.resolved;
+}
+
+void Neighbours::ask(std::uint32_t i, std::uint32_t now_ms, TxBurst& out) {
+  Neighbour& n = entries_[i];
+  n.asked_ms = now_ms;
+  ++n.asked;
+  const auto speaker = local_.speaker_for(n.address);
+  Frame* frame = out.reserve();
+  if (frame == nullptr || !speaker) return drops_.add(Drop::kNoTransmitBuffer);
+  const LinkSource link{local_.config().mac, local_.config().vlan_id};
+  // A known neighbour is asked directly, the last time everybody is (it may have moved to another link address).
+  const bool direct = n.resolved && n.asked < kMaxAsked;
+  const bool ok = n.address.is_v4()
+                      ? encode_arp_request(link, *speaker, n.address, *frame, direct ? n.mac : MacAddress::broadcast())
+                      : encode_neighbour_solicitation(link, *speaker, n.address, *frame, direct ? n.mac : MacAddress{});
+  if (ok) out.commit();
+}
+
+void Neighbours::wait(std::uint32_t i, const Frame& frame, std::uint32_t now_ms, TxBurst& out) {
+  (void)now_ms;
+  if (n_waiting_ == kMaxWaiting || !entries_[i].probing) {
+    drops_.add(Drop::kNeighbourUnresolved);
+    return out.recycle(frame);
+  }
+  waiting_[n_waiting_++] = Waiting{frame, i};
+}
+
+void Neighbours::send_waiting(std::uint32_t i, TxBurst& out) {
+  std::size_t kept = 0;
+  for (std::size_t w = 0; w < n_waiting_; ++w) {
+    if (waiting_[w].neighbour == i) {
+      std::memcpy(waiting_[w].frame.data, entries_[i].mac.octets.data(), 6);
+      out.submit(waiting_[w].frame);
+    } else {
+      waiting_[kept++] = waiting_[w];
+    }
+  }
+  n_waiting_ = kept;
+}
+
+void Neighbours::drop_waiting(std::uint32_t i, TxBurst& out) {
+  std::size_t kept = 0;
+  for (std::size_t w = 0; w < n_waiting_; ++w) {
+    if (waiting_[w].neighbour == i) {
+      drops_.add(Drop::kNeighbourUnresolved);
+      out.recycle(waiting_[w].frame);
+    } else {
+      waiting_[kept++] = waiting_[w];
+    }
+  }
+  n_waiting_ = kept;
+}
+
+void Neighbours::release_frames(TxBurst& out) {
+  for (std::size_t w = 0; w < n_waiting_; ++w) out.recycle(waiting_[w].frame);
+  n_waiting_ = 0;
+}
+
+void Neighbours::learn(IpAddress address, MacAddress mac, bool create, bool overrides, std::uint32_t now_ms,
+                       TxBurst& out) {
+  if (mac.is_group() || mac.is_zero() || address.is_unspecified() || address.is_multicast()) return;
+  std::uint32_t i = find(address);
+  if (i == kNone) {
+    // Only those we will talk to: on one of our links.
+    const auto hop = local_.next_hop(address);
+    if (!create || !hop || *hop != address || local_.contains(address)) return;
+    i = get(address);
+    if (i == kNone) return drops_.add(Drop::kNeighbourTableFull);
+  }
+  Neighbour& n = entries_[i];
+  if (n.resolved && n.mac != mac && !overrides) return;
+  if (!n.resolved || n.mac != mac) {
+    n.mac = mac;
+    const InterfaceConfig& config = local_.config();
+    n.headers = make_header_template(config.mac, mac, config.vlan_id, !address.is_v4());
+  }
+  n.resolved = true;
+  n.confirmed_ms = now_ms;
+  n.asked = 0;
+  if (n.probing) {
+    for (std::size_t p = 0; p < n_probing_; ++p) {
+      if (probing_[p] == i) {
+        remove_probing(p);
+        break;
+      }
+    }
+    send_waiting(i, out);
+  }
+}
+
+void Neighbours::remove_probing(std::size_t slot) {
+  entries_[probing_[slot]].probing = false;
+  probing_[slot] = probing_[--n_probing_];
+}
+
+bool Neighbours::tick(std::uint32_t now_ms, TxBurst& out) {
+  for (std::size_t p = 0; p < n_probing_;) {
+    const std::uint32_t i = probing_[p];
+    Neighbour& n = entries_[i];
+    if (now_ms - n.asked_ms < kRetransMs) {
+      ++p;
+      continue;
+    }
+    if (n.asked < kMaxAsked) {
+      ask(i, now_ms, out);
+      ++p;
+      continue;
+    }
+    drop_waiting(i, out);
+    remove_probing(p);
+    remove(i);
+  }
+  return n_probing_ > 0;
+}
+
+std::optional<std::uint32_t> Neighbours::next_tick() const {
+  std::optional<std::uint32_t> next;
+  for (std::size_t p = 0; p < n_probing_; ++p) {
+    const std::uint32_t at = entries_[probing_[p]].asked_ms + kRetransMs;
+    if (!next || static_cast<std::int32_t>(at - *next) < 0) next = at;
+  }
+  return next;
+}
+
+}  // namespace tidegate

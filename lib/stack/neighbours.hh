@@ -1,0 +1,100 @@
+#pragma once
+/// Neighbours: whose link address belongs to an IP address (ARP, RFC 826; neighbour discovery, RFC 4861), with the
+/// header template that every packet to them is stamped from. Frames to a neighbour not yet known wait here, a bounded
+/// number for a bounded time. Ownership: entries and waiting frames. Thread rule: one worker. Units: ms ticks. Errors:
+/// kNeighbourTableFull, kNeighbourUnresolved. Cost: a look-up is one table probe; connections keep the index. Policy:
+/// an entry not confirmed for 30 s is asked again (unicast) when it is used, and forgotten after three questions
+/// without an answer; an unknown one is asked three times, a second apart, then its frames are dropped and the next
+/// packet starts anew.
+
+#include <array>
+#include <cstdint>
+#include <memory_resource>
+#include <optional>
+
+#include "base/drop.hh"
+#include "base/hash.hh"
+#include "base/memory.hh"
+#include "base/tx_burst.hh"
+#include "stack/local_addresses.hh"
+#include "table/flow_table.hh"
+#include "wire/encode.hh"
+
+namespace tidegate {
+
+struct Neighbour {
+  IpAddress address;
+  MacAddress mac;
+  bool resolved = false;
+  /// Questions asked since the last answer.
+  std::uint8_t asked = 0;
+  /// In the list of those with a question open.
+  bool probing = false;
+  std::uint32_t confirmed_ms = 0;
+  std::uint32_t asked_ms = 0;
+  HeaderTemplate headers;
+};
+
+class Neighbours {
+ public:
+  Neighbours(std::uint32_t capacity, const LocalAddresses& local, const HashKey& key, DropCounters& drops,
+             std::pmr::memory_resource* memory);
+  [[nodiscard]] static std::size_t memory_bytes(std::uint32_t capacity);
+
+  /// The entry for `address`, made if need be; kNone when the cache is full.
+  [[nodiscard]] std::uint32_t get(IpAddress address);
+  [[nodiscard]] std::uint32_t find(IpAddress address) const;
+  [[nodiscard]] Neighbour& operator[](std::uint32_t i) { return entries_[i]; }
+  [[nodiscard]] std::uint32_t count() const { return pool_.in_use(); }
+
+  /// Called for every packet to entry `i`: asks when it must. True when the entry may be used now.
+  bool usable(std::uint32_t i, std::uint32_t now_ms, TxBurst& out) {
+    Neighbour& n = entries_[i];
+    if (n.resolved && now_ms - n.confirmed_ms < kReachableMs) [[likely]]
+      return true;
+    return refresh(i, now_ms, out);
+  }
+  /// Keeps an encoded frame until its neighbour answers.
+  void wait(std::uint32_t i, const Frame& frame, std::uint32_t now_ms, TxBurst& out);
+
+  /// Somebody said where `address` is. Makes an entry only if `create`.
+  void learn(IpAddress address, MacAddress mac, bool create, bool overrides, std::uint32_t now_ms, TxBurst& out);
+  /// Repeats questions, gives up on them. Returns whether anything is still open.
+  bool tick(std::uint32_t now_ms, TxBurst& out);
+  /// When tick() has next to do something; nullopt: nothing is open.
+  [[nodiscard]] std::optional<std::uint32_t> next_tick() const;
+  void release_frames(TxBurst& out);
+
+ private:
+  static constexpr std::uint32_t kReachableMs = 30'000;
+  static constexpr std::uint32_t kRetransMs = 1000;
+  static constexpr std::uint8_t kMaxAsked = 3;
+  static constexpr std::size_t kMaxWaiting = 256;
+  static constexpr std::size_t kMaxProbing = 64;
+
+  struct Waiting {
+    Frame frame;
+    std::uint32_t neighbour = kNone;
+  };
+
+  [[nodiscard]] std::uint64_t hash_of(IpAddress address) const;
+  bool refresh(std::uint32_t i, std::uint32_t now_ms, TxBurst& out);
+  void ask(std::uint32_t i, std::uint32_t now_ms, TxBurst& out);
+  void send_waiting(std::uint32_t i, TxBurst& out);
+  void drop_waiting(std::uint32_t i, TxBurst& out);
+  void remove_probing(std::size_t slot);
+  void remove(std::uint32_t i);
+
+  const LocalAddresses& local_;
+  HashKey key_;
+  DropCounters& drops_;
+  FlowTable table_;
+  IndexPool pool_;
+  FixedArray<Neighbour> entries_;
+  std::array<Waiting, kMaxWaiting> waiting_;
+  std::size_t n_waiting_ = 0;
+  std::array<std::uint32_t, kMaxProbing> probing_;
+  std::size_t n_probing_ = 0;
+};
+
+}  // namespace tidegate

@@ -1,0 +1,88 @@
+#include "stack/opener.hh"
+
+namespace tidegate {
+
+ActiveOpener::ActiveOpener(const ShardConfig& config, const LocalAddresses& local, TcpEngine& engine)
+    : local_(local),
+      engine_(engine),
+      first_port_(config.sources.first_port),
+      ports_(std::uint32_t{config.sources.last_port} - config.sources.first_port + 1),
+      owns_flow_(config.owns_flow),
+      owns_flow_context_(config.owns_flow_context) {
+  std::vector<AddressRange> ranges = config.sources.addresses;
+  if (ranges.empty()) {
+    for (const IpPrefix& prefix : config.interface.addresses) ranges.push_back({prefix.address, 1});
+  }
+  Rng rng(config.seed ^ 0x6f70656e);
+  for (const AddressRange& range : ranges) {
+    Walk& walk = range.first.is_v4() ? v4_ : v6_;
+    walk.ranges.push_back(range);
+    walk.addresses += range.count;
+  }
+  for (Walk* walk : {&v4_, &v6_}) {
+    if (walk->addresses > 0) walk->cursor = rng.below(walk->addresses * ports_);
+  }
+}
+
+IpAddress ActiveOpener::address_at(const Walk& walk, std::uint64_t n) {
+  for (const AddressRange& range : walk.ranges) {
+    if (n < range.count) return range.first.plus(n);
+    n -= range.count;
+  }
+  return IpAddress{};
+}
+
+ConnectResult ActiveOpener::connect(const ConnectRequest& request) {
+  if (request.remote_port == 0 || request.remote.is_unspecified() || request.remote.is_multicast() ||
+      request.remote.is_limited_broadcast()) {
+    return {{}, ConnectError::kRefused};
+  }
+  if (local_.contains(request.remote)) return {{}, ConnectError::kRefused};
+  if (!local_.next_hop(request.remote)) return {{}, ConnectError::kNoRoute};
+
+  const bool pick_address = request.local.is_unspecified();
+  if (!pick_address && (!local_.contains(request.local) || request.local.is_v4() != request.remote.is_v4())) {
+    return {{}, ConnectError::kNoSource};
+  }
+  if (!pick_address && request.local_port != 0) return try_open(request, request.local, request.local_port, false);
+
+  Walk& walk = request.remote.is_v4() ? v4_ : v6_;
+  const std::uint64_t addresses = pick_address ? walk.addresses : 1;
+  if (addresses == 0) {
+    engine_.count_no_source();
+    return {{}, ConnectError::kNoSource};
+  }
+  const std::uint64_t tuples = addresses * (request.local_port != 0 ? 1 : ports_);
+  for (unsigned tries = 0; tries < kMaxTries && tries < tuples; ++tries) {
+    const std::uint64_t at = walk.cursor++;
+    const IpAddress local = pick_address ? address_at(walk, at % addresses) : request.local;
+    const auto port = static_cast<std::uint16_t>(first_port_ + at / addresses % ports_);
+    const ConnectResult result = try_open(request, local, request.local_port != 0 ? request.local_port : port, true);
+    if (result.error != ConnectError::kNoSource) return result;
+  }
+  engine_.count_no_source();
+  return {{}, ConnectError::kNoSource};
+}
+
+/// kNoSource: this tuple is taken or its replies go elsewhere; another may do.
+ConnectResult ActiveOpener::try_open(const ConnectRequest& request, IpAddress local, std::uint16_t port,
+                                     bool check_owner) {
+  OpenRequest open;
+  open.key = FlowKey{local, request.remote, port, request.remote_port};
+  open.service = request.service;
+  open.user = request.user;
+  if (check_owner && owns_flow_ != nullptr && !owns_flow_(owns_flow_context_, open.key))
+    return {{}, ConnectError::kNoSource};
+  ConnectResult result;
+  switch (engine_.open(open, result.connection)) {
+    case TcpEngine::OpenError::kOk:
+      return result;
+    case TcpEngine::OpenError::kInUse:
+      return {{}, ConnectError::kNoSource};
+    case TcpEngine::OpenError::kFull:
+      return {{}, ConnectError::kTableFull};
+  }
+  return {{}, ConnectError::kRefused};
+}
+
+}  // namespace tidegate
