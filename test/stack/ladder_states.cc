@@ -6,7 +6,7 @@ namespace tidegate {
 
 void Ladder::syn_sent() {
   const ConnectResult result = connect();
-  EXPECT_EQ(result.error, ConnectError::kNone);
+  EXPECT_EQ(result.error, ConnectError::kOk);
   EXPECT_TRUE(result.connection.valid());
   expect(seg(kSyn).seq(0));
   EXPECT_EQ(state(), TcpState::kSynSent) << text();

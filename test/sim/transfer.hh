@@ -1,0 +1,96 @@
+#pragma once
+/// Many connections at once between two hosts, each with its own plan: how much either side sends, in what pieces, and
+/// who closes when. Every octet is compared. Ownership: the run owns its world. Thread rule: one owner.
+/// Errors: gtest failures with the seed.
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "pair.hh"
+
+namespace tidegate {
+
+enum class CloseOrder : std::uint8_t {
+  /// The opener, or the other side, closes when everything has gone both ways; the other answers.
+  kOpenerFirst,
+  kOtherFirst,
+  /// Each side closes as soon as it has sent its own: FINs cross, or halves close early.
+  kEachWhenDone,
+  /// The opener half-closes first and the other side begins to send only then; or the other way round.
+  kHalfByOpener,
+  kHalfByOther,
+  kCount
+};
+
+struct Plan {
+  std::uint16_t port = 0;
+  bool ipv6 = false;
+  /// Both sides call connect().
+  bool simultaneous_open = false;
+  CloseOrder order = CloseOrder::kOpenerFirst;
+  std::uint32_t opener_sends = 0;
+  std::uint32_t other_sends = 0;
+  Duration start;
+};
+
+/// One side of every connection.
+class TransferSide : public Service {
+ public:
+  TransferSide(bool opener, const std::vector<Plan>& plans, std::uint64_t seed)
+      : opener_(opener), plans_(plans), rng_(seed) {}
+
+  void on_events(std::span<Event> events, Connections& connections) override;
+  void on_poll(Instant now, Connections& connections) override;
+
+  /// Connections that ended with both FINs acknowledged, having received everything.
+  [[nodiscard]] std::size_t finished() const { return finished_; }
+  [[nodiscard]] const std::vector<std::string>& errors() const { return errors_; }
+  void set_world(World& world) { world_ = &world; }
+
+ private:
+  struct Side {
+    const Plan* plan = nullptr;
+    std::uint32_t sent = 0;
+    std::uint32_t received = 0;
+    bool peer_closed = false;
+    bool shut = false;
+    bool closed = false;
+  };
+  [[nodiscard]] Side* side_of(ConnectionId id, Connections& connections);
+  void advance(ConnectionId id, Side& side, Connections& connections);
+  void readable(Event& event, Side& side);
+  [[nodiscard]] std::uint32_t to_send(const Plan& plan) const { return opener_ ? plan.opener_sends : plan.other_sends; }
+  [[nodiscard]] std::uint32_t to_receive(const Plan& plan) const {
+    return opener_ ? plan.other_sends : plan.opener_sends;
+  }
+  [[nodiscard]] bool may_send(const Side& side) const;
+  [[nodiscard]] bool may_close(const Side& side) const;
+
+  bool opener_;
+  const std::vector<Plan>& plans_;
+  Rng rng_;
+  World* world_ = nullptr;
+  std::size_t opened_ = 0;
+  std::size_t finished_ = 0;
+  std::map<std::uint16_t, Side> sides_;
+  std::map<std::pair<std::uint32_t, std::uint32_t>, std::uint16_t> port_of_;
+  std::vector<std::string> errors_;
+};
+
+struct TransferRun {
+  std::uint64_t hash = 0;
+  std::uint64_t packets = 0;
+  LinkCounters links;
+  Tally tally;
+  std::uint64_t retransmits = 0;
+  std::uint64_t bad_checksums = 0;
+};
+
+/// One world from one seed: links, plans and everything else follow from it. Set `pcap` to keep the packets.
+TransferRun run_transfer(std::uint64_t seed, const std::string& pcap = {});
+
+}  // namespace tidegate

@@ -1,0 +1,62 @@
+/// Seeded worlds. SEED=n runs that one alone (PCAP=file keeps its packets); SEEDS=n runs seeds 1 to n.
+
+#include <cstdlib>
+
+#include "transfer.hh"
+
+namespace tidegate {
+namespace {
+
+std::uint64_t number_from(const char* name, std::uint64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
+}
+
+TEST(World, LossDuplicationReorderingAndCorruptionNeverHarmAConnection) {
+  const std::uint64_t only = number_from("SEED", 0);
+  const std::uint64_t first = only != 0 ? only : 1;
+  const std::uint64_t last = only != 0 ? only : number_from("SEEDS", 200);
+  const char* pcap = only != 0 ? std::getenv("PCAP") : nullptr;
+  TransferRun sum;
+  for (std::uint64_t seed = first; seed <= last; ++seed) {
+    const TransferRun run = run_transfer(seed, pcap != nullptr ? pcap : "");
+    sum.packets += run.packets;
+    sum.retransmits += run.retransmits;
+    sum.bad_checksums += run.bad_checksums;
+    sum.links.lost += run.links.lost;
+    sum.links.duplicated += run.links.duplicated;
+    sum.links.corrupted += run.links.corrupted;
+    if (testing::Test::HasFailure()) {
+      ADD_FAILURE() << "seed " << seed << " failed; SEED=" << seed << " repeats it alone";
+      break;
+    }
+  }
+  RecordProperty("packets", std::to_string(sum.packets));
+  RecordProperty("lost", std::to_string(sum.links.lost));
+  RecordProperty("retransmits", std::to_string(sum.retransmits));
+  std::printf("%llu packets, %llu lost, %llu duplicated, %llu corrupted, %llu retransmitted\n",
+              static_cast<unsigned long long>(sum.packets), static_cast<unsigned long long>(sum.links.lost),
+              static_cast<unsigned long long>(sum.links.duplicated),
+              static_cast<unsigned long long>(sum.links.corrupted), static_cast<unsigned long long>(sum.retransmits));
+  if (only == 0 && last >= 50) {
+    // The dice did fall, or the test would prove little.
+    EXPECT_GT(sum.links.lost, 100u);
+    EXPECT_GT(sum.links.duplicated, 100u);
+    EXPECT_GT(sum.links.corrupted, 50u);
+    EXPECT_GT(sum.bad_checksums, 10u);
+    EXPECT_GT(sum.retransmits, 100u);
+  }
+}
+
+TEST(World, OneSeedIsOneRun) {
+  for (const std::uint64_t seed : {7u, 8u, 9u}) {
+    const TransferRun once = run_transfer(seed);
+    const TransferRun again = run_transfer(seed);
+    EXPECT_EQ(once.hash, again.hash);
+    EXPECT_EQ(once.packets, again.packets);
+  }
+  EXPECT_NE(run_transfer(7).hash, run_transfer(8).hash);
+}
+
+}  // namespace
+}  // namespace tidegate

@@ -1,0 +1,228 @@
+/// Running out: blocks, frames, ports, table; set-up that makes no sense; what operators see.
+
+#include <algorithm>
+
+#include "ladder.hh"
+
+namespace tidegate {
+namespace {
+
+TG_FAMILY_SUITE(Limits);
+
+std::span<const std::uint8_t> octets(const std::string& text) {
+  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
+}
+
+TEST_P(Limits, OutOfOrderDataNeverStarvesTheDataThatWouldFreeIt) {
+  LadderSetup s = setup();
+  s.adjust = [](ShardConfig& config) { config.limits.buffers = 8; };
+  Ladder l(s);
+  l.established();
+  std::string stream;
+  for (int i = 0; i < 20; ++i) stream += std::string(1000, static_cast<char>('a' + i));
+  for (std::uint32_t i = 19; i >= 1; --i) {
+    l.send(seg(kAck).seq(1 + i * 1000).data(stream.substr(i * 1000, 1000)));
+  }
+  EXPECT_GE(l.dropped(Drop::kTcpReassemblyFull), 1u);
+  for (std::uint32_t i = 0; i < 20; ++i) l.send(seg(kAck).seq(1 + i * 1000).data(stream.substr(i * 1000, 1000)));
+  EXPECT_EQ(l.service().received(), stream);
+  EXPECT_EQ(l.shard().counters().buffers_in_use, 0u);
+}
+
+TEST_P(Limits, SendTakesLessWhenBlocksRunOutAndSaysWhenThereAreMore) {
+  LadderSetup s = setup();
+  s.adjust = [](ShardConfig& config) { config.limits.buffers = 8; };
+  Ladder l(s);
+  l.established();
+  std::size_t taken = 0;
+  l.act([&](Connections& c) { taken = c.send(l.id(), octets(std::string(60'000, 'x'))); });
+  EXPECT_GT(taken, 2000u);
+  EXPECT_LT(taken, 8 * 2048u + 1);
+  std::size_t got = 0;
+  for (int i = 0; i < 20; ++i) {
+    while (const auto sent = l.next()) got += sent->data.size();
+    l.send(seg(kAck));
+  }
+  EXPECT_EQ(got, taken);
+  EXPECT_GE(l.service().count(EventType::kWritable), 1u);
+  EXPECT_EQ(l.shard().counters().buffers_in_use, 0u);
+}
+
+TEST_P(Limits, FramesRunOutAndTheConnectionRecovers) {
+  Ladder l(setup());
+  l.established();
+  // The transmit burst keeps some frames; let it use them up and give it no new ones.
+  l.host().frames().set_limit(l.host().frames().outstanding());
+  std::string stream;
+  for (int i = 0; i < 50'000; ++i) stream += static_cast<char>('a' + i % 26);
+  l.act([&](Connections& c) { EXPECT_EQ(c.send(l.id(), octets(stream)), stream.size()); });
+  std::string got;
+  for (int i = 0; i < 400 && got.size() < stream.size(); ++i) {
+    while (const auto sent = l.next()) {
+      if (sent->seq == 1 + got.size()) got += sent->data;
+    }
+    l.host().frames().set_limit(l.host().frames().outstanding() + 1);
+    l.send(seg(kAck).ack(static_cast<std::uint32_t>(1 + got.size())));
+    l.host().frames().set_limit(l.host().frames().outstanding());
+    l.advance(Duration::ms(50));
+  }
+  EXPECT_EQ(got, stream);
+  EXPECT_GE(l.dropped(Drop::kNoTransmitBuffer), 1u);
+}
+
+TEST_P(Limits, EveryFrameComesBack) {
+  Ladder l(setup());
+  l.established();
+  l.write("left unacknowledged");
+  l.send(seg(kAck).seq(10).data("ahead"));
+  EXPECT_EQ(l.host().frames_not_returned(), 0u);
+}
+
+TEST_P(Limits, SourcePortsRunOut) {
+  LadderSetup s = setup();
+  s.adjust = [](ShardConfig& config) {
+    config.sources.first_port = 2000;
+    config.sources.last_port = 2003;
+  };
+  Ladder l(s);
+  std::vector<std::uint16_t> ports;
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(l.connect(0).error, ConnectError::kOk);
+    const auto syn = l.next();
+    ASSERT_TRUE(syn);
+    ports.push_back(syn->tcp.source_port);
+  }
+  std::sort(ports.begin(), ports.end());
+  EXPECT_EQ(ports, (std::vector<std::uint16_t>{2000, 2001, 2002, 2003}));
+  const ConnectResult fifth = l.connect(0);
+  EXPECT_EQ(fifth.error, ConnectError::kNoSource);
+  EXPECT_FALSE(fifth.connection.valid());
+  EXPECT_EQ(l.count(TcpCounter::kConnectNoSource), 1u);
+  // Another remote port is another tuple.
+  EXPECT_EQ(l.connect(0, 9001).error, ConnectError::kOk);
+}
+
+TEST_P(Limits, ConnectSaysWhenTheTableIsFull) {
+  LadderSetup s = setup();
+  s.adjust = [](ShardConfig& config) { config.limits.connections = config.limits.connections_v6 = 2; };
+  Ladder l(s);
+  EXPECT_EQ(l.connect(0).error, ConnectError::kOk);
+  EXPECT_EQ(l.connect(0).error, ConnectError::kOk);
+  EXPECT_EQ(l.connect(0).error, ConnectError::kTableFull);
+}
+
+TEST_P(Limits, SenselessConnectsAreRefused) {
+  Ladder l(setup());
+  l.act([&](Connections& c) {
+    ConnectRequest request;
+    request.remote = l.peer_address();
+    EXPECT_EQ(c.connect(request).error, ConnectError::kRefused) << "port 0";
+    request.remote_port = 80;
+    request.remote = l.shard_address();
+    EXPECT_EQ(c.connect(request).error, ConnectError::kRefused) << "our own address";
+    request.remote = GetParam() == Family::kV4 ? IpAddress::v4(224, 0, 0, 1) : IpAddress::v6(0xff02ULL << 48, 1);
+    EXPECT_NE(c.connect(request).error, ConnectError::kOk) << "a group";
+  });
+  l.shard().drain();
+  l.act([&](Connections& c) {
+    ConnectRequest request;
+    request.remote = l.peer_address();
+    request.remote_port = 80;
+    EXPECT_EQ(c.connect(request).error, ConnectError::kRefused) << "draining";
+  });
+  l.expect_gone();
+}
+
+TEST(Setup, MemoryNeedIsExact) {
+  Ladder l(Family::kV4);
+  std::size_t need = 0;
+  for (const MemoryNeed& part : Shard::memory_need(l.host().config())) {
+    EXPECT_FALSE(part.what.empty());
+    need += part.bytes;
+  }
+  EXPECT_EQ(need, l.host().memory_bytes());
+}
+
+TEST(Setup, WrongConfigurationsAreExplained) {
+  const auto refused = [](auto change) {
+    ShardConfig config = sim_host_config(1);
+    change(config);
+    HeapResource memory;
+    auto shard = Shard::create(config, Instant(), &memory);
+    EXPECT_FALSE(shard.ok());
+    return shard.ok() ? std::string() : shard.error().message;
+  };
+  EXPECT_FALSE(refused([](ShardConfig& c) { c.limits.connections = 0; }).empty());
+  EXPECT_FALSE(refused([](ShardConfig& c) { c.interface.mtu = 100; }).empty());
+  EXPECT_FALSE(refused([](ShardConfig& c) { c.interface.mac = MacAddress{}; }).empty());
+  EXPECT_FALSE(refused([](ShardConfig& c) { c.interface.mac = MacAddress::broadcast(); }).empty());
+  EXPECT_FALSE(refused([](ShardConfig& c) { c.interface.addresses.clear(); }).empty());
+  EXPECT_FALSE(refused([](ShardConfig& c) { c.interface.vlan_id = 5000; }).empty());
+}
+
+TEST(Setup, ListenersThatMakeNoSenseAreRefused) {
+  Ladder l(Family::kV4);
+  ListenerConfig listener;
+  EXPECT_FALSE(l.shard().listen(listener).ok()) << "port 0";
+  listener.port = 80;
+  EXPECT_FALSE(l.shard().listen(listener).ok()) << "taken";
+  listener.port = 81;
+  listener.service = 9;
+  EXPECT_FALSE(l.shard().listen(listener).ok()) << "no such service";
+  listener.service = 0;
+  listener.address = IpAddress::v4(192, 0, 2, 1);
+  EXPECT_FALSE(l.shard().listen(listener).ok()) << "not our address";
+  listener.address = sim_address4(1);
+  EXPECT_TRUE(l.shard().listen(listener).ok());
+}
+
+TEST_P(Limits, ConnectionListShowsListenersAndConnections) {
+  Ladder l(setup());
+  l.established();
+  l.service().set_consume(false);
+  l.send(seg(kAck).data("unread"));
+  l.act([&](Connections& c) { c.send(l.id(), octets("unacked")); });
+  const auto rows = l.host().connections();
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[0].state, TcpState::kListen);
+  EXPECT_EQ(rows[0].key.local_port, Ladder::kListenPort);
+  EXPECT_EQ(rows[1].state, TcpState::kEstablished);
+  EXPECT_EQ(rows[1].key.remote, l.peer_address());
+  EXPECT_EQ(rows[1].key.local, l.shard_address());
+  EXPECT_EQ(rows[1].receive_queue_bytes, 6u);
+  EXPECT_EQ(rows[1].send_queue_bytes, 7u);
+  const ShardCounters counters = l.shard().counters();
+  EXPECT_EQ(counters.connections, 1u);
+  EXPECT_EQ(counters.in_state[static_cast<std::size_t>(TcpState::kEstablished)], 1u);
+  EXPECT_EQ(counters.in_state[static_cast<std::size_t>(TcpState::kListen)], 1u);
+  l.shard().publish();
+  EXPECT_EQ(l.shard().published().connections, 1u);
+  EXPECT_EQ(l.shard().published().tcp[TcpCounter::kAccepted], 1u);
+}
+
+TEST_P(Limits, ListInSmallPiecesIsComplete) {
+  Ladder l(setup());
+  for (std::uint16_t i = 0; i < 50; ++i) {
+    l.new_flow(static_cast<std::uint16_t>(30'000 + i));
+    l.service().forget();
+    l.established();
+  }
+  std::vector<std::uint16_t> ports;
+  std::uint64_t cursor = 0;
+  int pieces = 0;
+  do {
+    std::vector<ConnectionRow> rows;
+    cursor = l.shard().list_connections(cursor, 7, rows);
+    ++pieces;
+    for (const ConnectionRow& row : rows) {
+      if (row.state != TcpState::kListen) ports.push_back(row.key.remote_port);
+    }
+  } while (cursor != 0 && pieces < 1000);
+  std::sort(ports.begin(), ports.end());
+  ASSERT_EQ(ports.size(), 50u);
+  EXPECT_EQ(ports.front(), 30'000);
+  EXPECT_EQ(ports.back(), 30'049);
+}
+
+}  // namespace
+}  // namespace tidegate

@@ -1,0 +1,188 @@
+/// RFC 6298 (retransmission), RFC 9293 3.8.3 and 3.8.4 (giving up, keepalive).
+
+#include "ladder.hh"
+
+namespace tidegate {
+namespace {
+
+TG_FAMILY_SUITE(Rfc6298);
+TG_FAMILY_SUITE(Rfc9293_3_8_4);
+
+TEST_P(Rfc6298, DataIsRetransmittedWithExponentialBackoff) {
+  Ladder l(setup());
+  l.established();
+  l.write("data");
+  l.expect(seg(kAck).seq(1).data("data"));
+  std::int64_t expected_ms = 200;
+  for (int i = 0; i < 6; ++i) {
+    l.expect_within(Duration::ms(expected_ms - 5), Duration::ms(expected_ms + 10), seg(kAck).seq(1).data("data"));
+    expected_ms *= 2;
+  }
+  EXPECT_EQ(l.count(TcpCounter::kRetransmitTimeouts), 6u);
+  // An acknowledgement of new data ends the backoff (5.3) and the timer (5.2).
+  l.send(seg(kAck));
+  l.advance(Duration::seconds(60));
+  l.expect_nothing();
+  l.write("more");
+  l.expect(seg(kAck).seq(5).data("more"));
+  l.expect_within(Duration::ms(190), Duration::ms(1010), seg(kAck).seq(5).data("more"));
+}
+
+TEST_P(Rfc6298, BackoffStopsAtTheMaximum) {
+  LadderSetup s = setup();
+  s.tcp.rto_max_ms = 1000;
+  Ladder l(s);
+  l.established();
+  l.write("data");
+  l.expect(seg(kAck).seq(1).data("data"));
+  l.advance(Duration::ms(1500));
+  l.forget_sent();
+  l.expect_within(Duration(), Duration::ms(1010), seg(kAck).seq(1).data("data"));
+  l.expect_within(Duration::ms(990), Duration::ms(1010), seg(kAck).seq(1).data("data"));
+  l.expect_within(Duration::ms(990), Duration::ms(1010), seg(kAck).seq(1).data("data"));
+}
+
+TEST_P(Rfc6298, GivesUpWithTimeout) {
+  LadderSetup s = setup();
+  s.tcp.data_retries = 4;
+  Ladder l(s);
+  l.established();
+  l.write("data");
+  l.advance(Duration::seconds(10));
+  EXPECT_EQ(l.count(TcpCounter::kRetransmittedSegments), 4u);
+  EXPECT_EQ(l.state(), TcpState::kClosed);
+  EXPECT_EQ(l.service().close_reason(), CloseReason::kTimeout);
+  EXPECT_EQ(l.count(TcpCounter::kClosedTimeout), 1u);
+  l.expect_gone();
+}
+
+TEST_P(Rfc6298, RetransmissionAfterTimeoutGoesBackAndFillsTheGap) {
+  Ladder l(setup());
+  l.established();
+  l.write(std::string(4000, 'x'));
+  l.forget_sent();
+  const Sent first = l.expect_within(Duration::ms(190), Duration::ms(220),
+                                     seg(kAck).seq(1).len(GetParam() == Family::kV4 ? 1460 : 1440));
+  l.expect_nothing();
+  // One segment after the timeout (RFC 5681 3.1); the acknowledgement of it lets two more go.
+  const auto mss = static_cast<std::uint32_t>(first.data.size());
+  l.send(seg(kAck).ack(1 + mss));
+  l.expect(seg(kAck).seq(1 + mss).len(mss));
+  l.expect(seg(kAck).seq(1 + 2 * mss).len(4000 - 2 * mss));
+  l.expect_nothing();
+}
+
+/// The smoothed round trip of the ladder's connection.
+std::uint32_t smoothed_rtt_us(Ladder& l) {
+  ConnectionInfo info;
+  l.act([&](Connections& c) { EXPECT_TRUE(c.info(l.id(), info)); });
+  return info.smoothed_rtt_us;
+}
+
+// (3) Karn: what was sent twice is not a sample.
+TEST_P(Rfc6298, RetransmittedSegmentsAreNotTimed) {
+  Ladder l(setup());
+  l.established();
+  l.write("data");
+  l.advance(Duration::ms(5000));
+  l.forget_sent();
+  const std::uint32_t before = smoothed_rtt_us(l);
+  l.send(seg(kAck));
+  EXPECT_EQ(smoothed_rtt_us(l), before);
+  // A fresh segment is.
+  l.write("more");
+  l.advance(Duration::ms(100));
+  l.send(seg(kAck));
+  EXPECT_GT(smoothed_rtt_us(l), before);
+}
+
+TEST_P(Rfc6298, TimeoutFollowsTheRoundTrip) {
+  Ladder l(setup());
+  l.established();
+  for (int i = 0; i < 30; ++i) {
+    l.write("ping");
+    l.advance(Duration::ms(150));
+    l.send(seg(kAck));
+  }
+  EXPECT_NEAR(smoothed_rtt_us(l), 150'000.0, 15'000.0);
+  l.forget_sent();
+  l.write("lost");
+  l.expect(seg(kAck).data("lost"));
+  l.expect_within(Duration::ms(340), Duration::ms(600), seg(kAck).data("lost"));
+}
+
+LadderSetup with_keepalive(LadderSetup s) {
+  s.tcp.keepalive_idle_ms = 10'000;
+  s.tcp.keepalive_interval_ms = 1000;
+  s.tcp.keepalive_probes = 3;
+  return s;
+}
+
+TEST_P(Rfc9293_3_8_4, KeepaliveIsOffByDefault) {
+  Ladder l(setup());
+  l.established();
+  l.advance(Duration::seconds(24 * 3600));
+  l.expect_nothing();
+  EXPECT_EQ(l.state(), TcpState::kEstablished);
+}
+
+TEST_P(Rfc9293_3_8_4, IdleConnectionIsProbedWithAnOldNumber) {
+  Ladder l(with_keepalive(setup()));
+  l.established();
+  for (int i = 0; i < 3; ++i) {
+    const Sent probe = l.expect_within(Duration::ms(9900), Duration::ms(10'100), seg(kAck).seq(0).ack(1));
+    EXPECT_EQ(probe.data, "");
+    l.send(seg(kAck).seq(1));
+    l.expect_nothing();
+  }
+  EXPECT_EQ(l.count(TcpCounter::kKeepaliveProbes), 3u);
+}
+
+TEST_P(Rfc9293_3_8_4, AnyTrafficPutsTheProbeOff) {
+  Ladder l(with_keepalive(setup()));
+  l.established();
+  l.advance(Duration::ms(9000));
+  l.send(seg(kAck).data("x"));
+  l.advance(Duration::ms(9000));
+  EXPECT_EQ(l.count(TcpCounter::kKeepaliveProbes), 0u);
+}
+
+TEST_P(Rfc9293_3_8_4, SilentPeerIsGivenUp) {
+  Ladder l(with_keepalive(setup()));
+  l.established();
+  l.expect_within(Duration::ms(9900), Duration::ms(10'100), seg(kAck).seq(0));
+  l.expect_within(Duration::ms(990), Duration::ms(1010), seg(kAck).seq(0));
+  l.expect_within(Duration::ms(990), Duration::ms(1010), seg(kAck).seq(0));
+  l.advance(Duration::ms(1100));
+  EXPECT_EQ(l.state(), TcpState::kClosed);
+  EXPECT_EQ(l.service().close_reason(), CloseReason::kTimeout);
+  l.forget_sent();
+  l.expect_gone();
+}
+
+TEST_P(Rfc9293_3_8_4, ProbeOfThePeerIsAnswered) {
+  Ladder l(setup());
+  l.established();
+  l.send(seg(kAck).seq(0));
+  l.expect(seg(kAck).seq(1).ack(1));
+  l.send(seg(kAck).seq(0).data("g"));
+  l.expect(seg(kAck).seq(1).ack(1));
+  EXPECT_EQ(l.service().received(), "");
+}
+
+TEST_P(Rfc9293_3_8_4, MassExpiryIsCutByTheBudgetAndNothingIsLost) {
+  LadderSetup s = setup();
+  s.tcp.syn_ack_retries = 0;
+  s.backlog = 500;
+  Ladder l(s);
+  for (std::uint16_t i = 0; i < 300; ++i) {
+    l.new_flow(static_cast<std::uint16_t>(20'000 + i));
+    l.send(seg(kSyn).mss(1460));
+  }
+  EXPECT_EQ(l.shard().counters().connections, 300u);
+  l.advance(Duration::ms(2500));
+  l.expect_gone();
+}
+
+}  // namespace
+}  // namespace tidegate
