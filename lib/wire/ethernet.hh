@@ -23,11 +23,13 @@ enum EtherType : std::uint16_t {
   kEtherTypeIpv6 = 0x86dd,
 };
 
-/// A MAC address as a number in memory order, for comparison in one step.
+/// The MAC address at `p` as a number, for comparison in one step. Reads eight octets, in one load: six copied into a
+/// word would be two stores that the load of the word has to wait for.
+[[nodiscard]] inline std::uint64_t mac_bits(const std::uint8_t* p) { return load_be64(p) >> 16; }
 [[nodiscard]] inline std::uint64_t mac_bits(const MacAddress& mac) {
-  std::uint64_t bits = 0;
-  std::memcpy(&bits, mac.octets.data(), 6);
-  return bits;
+  std::uint8_t padded[8] = {};
+  std::memcpy(padded, mac.octets.data(), 6);
+  return mac_bits(padded);
 }
 
 [[nodiscard]] inline MacAddress load_mac(const std::uint8_t* p) {
@@ -52,9 +54,7 @@ struct LinkView {
                                          LinkView& link) {
   if (frame.len < kEthernetLen) return Drop::kFrameTruncated;
   const std::uint8_t* p = frame.data;
-  std::uint64_t destination = 0;
-  std::memcpy(&destination, p, 6);
-  link.unicast = destination == our_mac;
+  link.unicast = mac_bits(p) == our_mac;
   if (!link.unicast && (p[0] & 1) == 0) return Drop::kNotOurMac;
   if ((p[6] & 1) != 0) return Drop::kNotOurMac;
   link.ether_type = load_be16(p + 12);

@@ -63,7 +63,7 @@ void parse_echo(const IpView& ip, PacketKind kind, OtherPacket& out) {
 
 }  // namespace
 
-Drop parse_icmp4(const IpView& ip, bool l2_unicast, OtherPacket& out) {
+Drop parse_icmp4(IpView ip, bool l2_unicast, OtherPacket& out) {
   const std::uint8_t* p = ip.l4;
   if (ip.l4_len < kIcmpLen) return Drop::kIcmpTruncated;
   if (checksum_fold(checksum_partial(p, ip.l4_len)) != 0xffff) return Drop::kIcmpBadChecksum;
@@ -96,7 +96,7 @@ Drop parse_icmp4(const IpView& ip, bool l2_unicast, OtherPacket& out) {
   }
 }
 
-Drop parse_icmp6(const IpView& ip, bool l2_unicast, OtherPacket& out) {
+Drop parse_icmp6(IpView ip, bool l2_unicast, OtherPacket& out) {
   const std::uint8_t* p = ip.l4;
   if (ip.l4_len < kIcmpLen) return Drop::kIcmpTruncated;
   if (checksum_fold(checksum_partial(p, ip.l4_len, ip.pseudo_sum)) != 0xffff) return Drop::kIcmpBadChecksum;

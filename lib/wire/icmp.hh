@@ -37,8 +37,8 @@ enum Icmp6Type : std::uint8_t {
 };
 
 /// Fill in `out` (all but frame_index and link_source) from a checked IP packet. `l2_unicast`: the frame was addressed
-/// to us alone.
-[[nodiscard]] Drop parse_icmp4(const IpView& ip, bool l2_unicast, OtherPacket& out);
-[[nodiscard]] Drop parse_icmp6(const IpView& ip, bool l2_unicast, OtherPacket& out);
+/// to us alone. By value on purpose, see IpView.
+[[nodiscard]] Drop parse_icmp4(IpView ip, bool l2_unicast, OtherPacket& out);
+[[nodiscard]] Drop parse_icmp6(IpView ip, bool l2_unicast, OtherPacket& out);
 
 }  // namespace tidegate

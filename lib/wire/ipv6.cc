@@ -22,9 +22,9 @@ enum ExtensionHeader : std::uint8_t { kHopByHop = 0, kRouting = 43, kFragment = 
 
 }  // namespace
 
-Drop skip_ipv6_extensions(IpView& ip) {
+Drop skip_ipv6_extensions(Ipv6Walk& walk) {
   for (unsigned count = 0;; ++count) {
-    switch (ip.protocol) {
+    switch (walk.protocol) {
       case kHopByHop:
         // RFC 8200 section 4.1: only directly after the IPv6 header.
         if (count > 0) return Drop::kIpv6BadExtension;
@@ -37,18 +37,18 @@ Drop skip_ipv6_extensions(IpView& ip) {
       default:
         return Drop::kNone;
     }
-    if (count == kMaxExtensions || ip.l4_len < 8) return Drop::kIpv6BadExtension;
-    const unsigned length = (ip.l4[1] + 1u) * 8;
-    if (length > ip.l4_len) return Drop::kIpv6BadExtension;
-    if (ip.protocol == kRouting) {
+    if (count == kMaxExtensions || walk.l4_len < 8) return Drop::kIpv6BadExtension;
+    const unsigned length = (walk.l4[1] + 1u) * 8;
+    if (length > walk.l4_len) return Drop::kIpv6BadExtension;
+    if (walk.protocol == kRouting) {
       // Segments left: somebody else's packet on its way, and type 0 is deprecated (RFC 8200 section 4.4, RFC 5095).
-      if (ip.l4[3] != 0) return Drop::kIpv6BadExtension;
-    } else if (!options_are_skippable(ip.l4 + 2, length - 2)) {
+      if (walk.l4[3] != 0) return Drop::kIpv6BadExtension;
+    } else if (!options_are_skippable(walk.l4 + 2, length - 2)) {
       return Drop::kIpv6BadExtension;
     }
-    ip.protocol = ip.l4[0];
-    ip.l4 += length;
-    ip.l4_len = static_cast<std::uint16_t>(ip.l4_len - length);
+    walk.protocol = walk.l4[0];
+    walk.l4 += length;
+    walk.l4_len = static_cast<std::uint16_t>(walk.l4_len - length);
   }
 }
 

@@ -30,10 +30,15 @@ inline void store_ipv6(std::uint8_t* p, IpAddress address) {
 
 [[nodiscard]] inline bool is_ipv6_unspecified(IpAddress address) { return address.hi == 0 && address.lo == 0; }
 
-/// Walks extension headers from `next_header` at ip.l4 to the upper layer's, adjusting ip.l4, l4_len and protocol.
-/// Bounded: at most kMaxExtensions headers, each inside the payload.
+/// Where the walk over extension headers stands: at `l4`, `l4_len` octets from the end, a header of type `protocol`.
+struct Ipv6Walk {
+  const std::uint8_t* l4;
+  std::uint16_t l4_len;
+  std::uint8_t protocol;
+};
+/// Walks to the upper layer's header. Bounded: at most kMaxExtensions headers, each inside the payload.
 inline constexpr unsigned kMaxExtensions = 8;
-[[nodiscard]] Drop skip_ipv6_extensions(IpView& ip);
+[[nodiscard]] Drop skip_ipv6_extensions(Ipv6Walk& walk);
 
 /// Parses `n` octets that begin at the IPv6 header.
 [[nodiscard]] inline Drop parse_ipv6(const std::uint8_t* p, std::size_t n, IpView& ip) {
@@ -51,7 +56,11 @@ inline constexpr unsigned kMaxExtensions = 8;
   ip.hop_limit = p[7];
   ip.ecn = (p[1] >> 4) & 3;
   if (ip.protocol != kProtoTcp && ip.protocol != kProtoIcmpv6) [[unlikely]] {
-    if (const Drop drop = skip_ipv6_extensions(ip); drop != Drop::kNone) return drop;
+    Ipv6Walk walk{ip.l4, ip.l4_len, ip.protocol};
+    if (const Drop drop = skip_ipv6_extensions(walk); drop != Drop::kNone) return drop;
+    ip.l4 = walk.l4;
+    ip.l4_len = walk.l4_len;
+    ip.protocol = walk.protocol;
   }
   std::uint64_t sum = 0;
   for (unsigned i = 8; i < kIpv6Len; i += 4) sum += detail::load_raw<std::uint32_t>(p + i);
