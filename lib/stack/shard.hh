@@ -169,8 +169,9 @@ class Shard {
   /// Any thread.
   [[nodiscard]] ShardCounters published() const;
 
-  /// Any thread: appends up to `max` rows starting at `cursor` (0 first; returns the next cursor, or 0 at the end).
-  /// Never stops the worker; a connection that changes while it is looked at may be left out. LISTEN rows come first.
+  /// Any thread: appends up to `max` rows (a bucket's ten where `max` is less) starting at `cursor` (0 first; returns
+  /// the next cursor, or 0 at the end). Never stops the worker; a connection that changes while it is looked at may be
+  /// left out. LISTEN rows come first.
   std::uint64_t list_connections(std::uint64_t cursor, std::size_t max, std::vector<ConnectionRow>& rows) const;
 
  private:

@@ -317,7 +317,8 @@ std::uint32_t TcpEngine::snapshot(std::uint32_t first_bucket, std::size_t max,
                                   std::vector<TcpSnapshotRow>& rows) const {
   std::uint32_t bucket = first_bucket;
   const std::uint32_t end = table_.bucket_count();
-  for (; bucket < end && rows.size() < max; ++bucket) {
+  // Stop before a bucket that might not fit, but always make progress.
+  for (; bucket < end && (rows.empty() || rows.size() + FlowTable::kSlots <= max); ++bucket) {
     const FlowTable::BucketSnapshot refs = table_.snapshot_bucket(bucket);
     for (unsigned i = 0; i < refs.count; ++i) {
       const std::uint32_t index = refs.refs[i] & kRefIndexMask;

@@ -129,6 +129,13 @@ void TcpEngine::on_persist(std::uint32_t index) {
   disarm(cold, kTimerPersist);
   // `probes` counts those that nothing at all has answered.
   if (cold.probes >= config_.tcp.data_retries) return release(index, CloseReason::kTimeout);
+  // A peer that answers may keep us waiting for ever (RFC 9293 3.8.6.1), but not once our service has gone: a closed
+  // window must not be a way to pin our memory. Linux's tcp_orphan_retries.
+  constexpr std::uint8_t kOrphanProbes = 8;
+  if (hot.has(kTcbOrphan) && cold.retransmits >= kOrphanProbes) {
+    emit_reset(index);
+    return release(index, CloseReason::kTimeout);
+  }
   ++cold.probes;
   if (cold.retransmits < 16) ++cold.retransmits;
   hot.set(kTcbProbe);
