@@ -326,9 +326,7 @@ std::vector<std::string> Runtime::watch_links() {
     lines.push_back(impl_->groups[i].config.name + ": link of " + port.info().device + (up ? " is up" : " is down"));
     if (!up) continue;
     for (Slot& slot : impl_->slots) {
-      if (slot.group != i) continue;
-      slot.worker->command(Worker::kAnnounce);
-      break;
+      if (slot.group == i) slot.worker->command(Worker::kAnnounce);
     }
   }
   return lines;

@@ -14,8 +14,9 @@ namespace tidegate {
 
 namespace {
 
-/// Rows of the longest form (about 125 octets and JSON's quotes) that fit into one answer.
-constexpr std::size_t kMaxRows = 100;
+/// Rows asked of the shards per answer: at 125 octets at most they fill half of it, the rest is for listeners, which a
+/// shard adds to its first page.
+constexpr std::size_t kMaxRows = 64;
 
 std::mutex runtime_mutex;
 const Runtime* current_runtime = nullptr;

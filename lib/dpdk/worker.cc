@@ -330,7 +330,7 @@ void Worker::run() {
   const std::uint64_t publish_cycles = rte_get_tsc_hz() / 1000;
   std::uint64_t last = rte_rdtsc();
   std::uint64_t next_publish = last;
-  if (setup_.index == 0) setup_.shard->announce(clock_.at(last), out);
+  setup_.shard->announce(clock_.at(last), out);
   bool was_busy = false;
   bool keep_on = true;
   while (keep_on) {
@@ -361,6 +361,7 @@ void Worker::run() {
     else
       idle(now);
   }
+  setup_.shard->release_frames(out);
   out.flush();
   finish();
   publish();
