@@ -121,6 +121,7 @@ void HttpService::Impl::on_readable(Event& event, Connections& connections) {
     return;
   }
   Slot& slot = slab[reading.user.slot];
+  reading.user.served = slot.served;
   if (slot.wait == Wait::kLinger) {
     counts.bytes_in.add(event.data.size() - event.consumed);
     event.consumed = static_cast<std::uint32_t>(event.data.size());

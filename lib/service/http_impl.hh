@@ -32,7 +32,8 @@ struct HttpService::Impl {
   };
   using Slab = FixedArray<Slot>;
 
-  /// What a connection's user value says: low half slab entry plus one, high half requests served while it has none.
+  /// What a connection's user value says: low half slab entry plus one, high half requests served (while it has an
+  /// entry, that knows better).
   struct User {
     std::uint32_t slot = kNone;
     std::uint32_t served = 0;

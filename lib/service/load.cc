@@ -121,7 +121,7 @@ bool LoadClient::Impl::open(Instant now, Instant due, Connections& connections) 
                                                        .remote_port = target.port,
                                                        .service = service,
                                                        .user = (std::uint64_t{slot->generation} << 32) | index});
-  if (connected.error != ConnectError::kNone) {
+  if (connected.error != ConnectError::kOk) {
     pool.free(index);
     const bool want_space = connected.error == ConnectError::kNoSource || connected.error == ConnectError::kTableFull;
     if (want_space && !schedule.paced()) return false;

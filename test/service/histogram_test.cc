@@ -1,0 +1,105 @@
+// The histogram against sorted samples.
+
+#include "service/histogram.hh"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "base/rng.hh"
+
+namespace tidegate {
+namespace {
+
+/// Lognormal-like samples over many powers of two.
+std::vector<std::int64_t> samples(std::uint64_t seed, std::size_t n) {
+  Rng rng(seed);
+  std::vector<std::int64_t> result(n);
+  for (std::int64_t& v : result) v = static_cast<std::int64_t>(std::exp(3 + rng.unit() * 18));
+  return result;
+}
+
+void expect_close(const Histogram& histogram, std::vector<std::int64_t> sorted) {
+  std::sort(sorted.begin(), sorted.end());
+  for (const double q : {0.0, 0.001, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 0.9999, 1.0}) {
+    const auto rank = static_cast<std::size_t>(std::max(1.0, std::ceil(q * static_cast<double>(sorted.size()))));
+    const auto truth = static_cast<double>(sorted[rank - 1]);
+    const auto found = static_cast<double>(histogram.quantile(q));
+    EXPECT_GE(found, truth) << q;
+    EXPECT_LE(found, truth * (1 + 1.0 / 128)) << q;
+  }
+}
+
+TEST(Histogram, QuantilesAreWithinOneStepAboveTheTruth) {
+  for (std::uint64_t seed = 1; seed <= 5; ++seed) {
+    const auto histogram = std::make_unique<Histogram>();
+    const auto values = samples(seed, 20'011);
+    double sum = 0;
+    for (const std::int64_t v : values) {
+      histogram->record(v);
+      sum += static_cast<double>(v);
+    }
+    expect_close(*histogram, values);
+    EXPECT_EQ(histogram->count(), values.size());
+    EXPECT_EQ(histogram->min(), static_cast<std::uint64_t>(*std::min_element(values.begin(), values.end())));
+    EXPECT_EQ(histogram->max(), static_cast<std::uint64_t>(*std::max_element(values.begin(), values.end())));
+    EXPECT_NEAR(histogram->mean(), sum / static_cast<double>(values.size()), 1.0);
+  }
+}
+
+TEST(Histogram, SmallValuesAreExact) {
+  const auto histogram = std::make_unique<Histogram>();
+  for (std::int64_t v = 0; v < 256; ++v) histogram->record(v);
+  for (unsigned i = 1; i <= 256; ++i) EXPECT_EQ(histogram->quantile(i / 256.0), i - 1);
+}
+
+TEST(Histogram, EmptyAndExtremeValues) {
+  const auto histogram = std::make_unique<Histogram>();
+  EXPECT_EQ(histogram->quantile(0.5), 0u);
+  EXPECT_EQ(histogram->min(), 0u);
+  histogram->record(-5);
+  EXPECT_EQ(histogram->quantile(1), 0u);
+  histogram->record(std::int64_t{1} << 60);
+  EXPECT_EQ(histogram->quantile(1), std::uint64_t{1} << 60);
+  EXPECT_EQ(histogram->count(), 2u);
+}
+
+TEST(Histogram, MergedEqualsRecordedTogether) {
+  const auto a = std::make_unique<Histogram>();
+  const auto b = std::make_unique<Histogram>();
+  auto all = samples(7, 5'000);
+  for (const std::int64_t v : all) a->record(v);
+  for (const std::int64_t v : samples(8, 9'000)) {
+    b->record(v);
+    all.push_back(v);
+  }
+  a->merge(*b);
+  expect_close(*a, all);
+  EXPECT_EQ(a->count(), all.size());
+}
+
+TEST(Histogram, MayBeReadWhileItRecords) {
+  const auto histogram = std::make_unique<Histogram>();
+  std::thread writer([&] {
+    for (std::int64_t v = 1; v <= 200'000; ++v) histogram->record(v % 1000 + 1000);
+  });
+  std::uint64_t last = 0;
+  while (last < 200'000) {
+    const auto copy = std::make_unique<Histogram>();
+    copy->merge(*histogram);
+    ASSERT_GE(copy->count(), last);
+    last = copy->count();
+    if (last != 0) {
+      ASSERT_GE(copy->quantile(0.5), 1000u);
+      ASSERT_LE(copy->quantile(0.5), 2015u);
+    }
+  }
+  writer.join();
+}
+
+}  // namespace
+}  // namespace tidegate
