@@ -97,9 +97,10 @@ std::size_t TcpEngine::send(ConnectionId id, std::span<const std::uint8_t> data)
 /// 3.10.2, by reference to constant memory.
 bool TcpEngine::send_static(ConnectionId id, std::span<const std::uint8_t> data) {
   const std::size_t room = send_room(id);
-  if (room == 0) return false;
+  if (!alive(id)) return false;
   TcbHot& hot = hot_[id.index];
   TcbCold& cold = cold_[id.index];
+  if (!in(hot.state, kMaySend) || hot.has(kTcbFinQueued | kTcbAbort | kTcbDetached)) return false;
   if (data.empty()) return true;
   if (data.size() > room && cold.tx_bytes > 0) {
     hot.set(kTcbWantWritable);
