@@ -22,11 +22,18 @@
 
 namespace tidegate::app {
 
+enum class Hugepages : std::uint8_t {
+  /// When the machine has free ones.
+  kAuto,
+  kOn,
+  kOff,
+};
+
 struct EalSettings {
   std::vector<std::string> args;
   std::vector<std::string> vdevs;
   std::string file_prefix;
-  bool hugepages = true;
+  Hugepages hugepages = Hugepages::kAuto;
   std::uint32_t memory_mb = 0;
   bool in_memory = true;
   bool pci = true;

@@ -96,8 +96,10 @@ Section eal_section() {
             "Virtual devices, as after `--vdev=`.")
       .text("file_prefix", &EalSettings::file_prefix, "name",
             "Names this instance, for `tidegate netstat --file-prefix`. Without it: tidegate, or tidegate-bench.")
-      .flag("hugepages", &EalSettings::hugepages,
-            "false: ordinary pages, which needs no root and suits virtual devices.")
+      .choice(
+          "hugepages", &EalSettings::hugepages,
+          {{"auto", Hugepages::kAuto}, {"on", Hugepages::kOn}, {"off", Hugepages::kOff}},
+          "auto: when the machine has free ones. off: ordinary pages, which needs no root and suits virtual devices.")
       .number("memory_mb", &EalSettings::memory_mb, 0, 1ULL << 20, Unit::kMegabytes,
               "Memory for packet buffers; 0 for what the run needs.")
       .flag("in_memory", &EalSettings::in_memory,

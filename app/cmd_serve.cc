@@ -1,0 +1,115 @@
+#include <fmt/format.h>
+
+#include "app/commands.hh"
+#include "app/run.hh"
+#include "app/units.hh"
+
+namespace tidegate::app {
+namespace {
+
+void describe_listeners(const Config& config, const Output& output) {
+  std::string addresses;
+  for (const IpPrefix& p : config.port.addresses) addresses += fmt::format(" {}", p.to_string());
+  for (const AddressRange& r : config.port.ranges) addresses += fmt::format(" {}", to_string(r));
+  output.line(fmt::format("addresses:{}", addresses));
+  for (const ListenSettings& listen : config.listen) {
+    output.line(fmt::format("listening on {}: {}",
+                            listen.address.is_unspecified() ? fmt::format("*:{}", listen.port)
+                                                            : endpoint_to_string(listen.address, listen.port),
+                            listen.service));
+  }
+}
+
+std::uint64_t open_connections(const Runtime& runtime) {
+  std::uint64_t sum = 0;
+  for (std::size_t g = 0; g < runtime.port_count(); ++g) sum += runtime.group_counters(g).connections;
+  return sum;
+}
+
+/// Serves until a signal or `limit`; then drains. Returns what was true at the end of serving.
+void serve_until_stopped(Runtime& runtime, const Config& config, std::optional<Duration> limit, bool quiet,
+                         const Output& output) {
+  const Instant start = Runtime::now();
+  Snapshot before = take_snapshot(runtime, {});
+  std::uint64_t shown = ~std::uint64_t{0};
+  Instant next_line = start + Duration::seconds(1);
+  constexpr Duration kStep = Duration::ms(100);
+  while (stop_signals() == 0 && !(limit && Runtime::now() - start >= *limit)) {
+    pause_for(limit ? std::min(kStep, *limit) : kStep);
+    const Instant now = Runtime::now();
+    if (now < next_line) continue;
+    next_line += Duration::seconds(1);
+    for (const std::string& news : runtime.watch_links()) output.line(news);
+    const Snapshot shot = take_snapshot(runtime, {});
+    // A quiet server has nothing to say.
+    if (!quiet && (shot.opened + shot.closed != shown)) output.line(live_line(before, shot, now - start));
+    shown = shot.opened + shot.closed;
+    before = shot;
+  }
+  const std::uint64_t open = open_connections(runtime);
+  output.line(fmt::format("draining: no new connections, {} open may go on for {}", format_count(open),
+                          format_setting(Duration::ms(config.workers.drain_timeout_ms))));
+  runtime.drain();
+  const Instant end = Runtime::now() + Duration::ms(config.workers.drain_timeout_ms);
+  while (open_connections(runtime) > 0 && Runtime::now() < end && stop_signals() < 2) pause_for(Duration::ms(20));
+}
+
+}  // namespace
+
+int run_serve(const ServeOptions& options) {
+  const LoadedConfig loaded = load_config(options.file, Purpose::kServe, options.overrides);
+  if (!loaded.ok()) {
+    for (const ConfigError& error : loaded.errors) Output::error(error.to_string());
+    return kExitUsage;
+  }
+  std::optional<Duration> limit;
+  if (!options.seconds.empty()) {
+    const auto seconds = parse_duration(options.seconds, Duration::seconds(1));
+    if (!seconds) {
+      Output::error(fmt::format("option --seconds = {}: {}", options.seconds, seconds.error().message));
+      return kExitUsage;
+    }
+    limit = *seconds;
+  }
+  auto plan = plan_serve(loaded.config, options.eal_args);
+  if (!plan) {
+    Output::error(plan.error().message);
+    return kExitUsage;
+  }
+  const Output output(options.json);
+  install_stop_signals();
+  auto opened = Session::open(std::move(plan).value());
+  if (!opened) {
+    Output::error(opened.error().message);
+    return kExitBad;
+  }
+  const std::unique_ptr<Session> session = std::move(opened).value();
+  Runtime& runtime = session->runtime();
+  session->describe(output);
+  describe_listeners(loaded.config, output);
+  const auto started = runtime.start();
+  if (!started) {
+    Output::error(started.error().message);
+    return kExitBad;
+  }
+  output.line("ready");
+  const Snapshot first = take_snapshot(runtime, {});
+  serve_until_stopped(runtime, loaded.config, limit, options.quiet, output);
+  const auto stopped = runtime.stop();
+  const Snapshot last = take_snapshot(runtime, {});
+  const auto closed = session->close();
+  Summary summary = summarize("tidegate serve", first, last, nullptr, 0, runtime.leaked_mbufs());
+  summary.services = service_counters(*session->plan().services);
+  for (const auto& [end, what] : {std::pair{&stopped, "stop"}, std::pair{&closed, "close"}}) {
+    if (!end->ok()) summary.problems.push_back(fmt::format("{}: {}", what, end->error().message));
+  }
+  if (const std::uint32_t open = last.groups.front().shard.connections; open > 0) {
+    summary.notes.push_back(fmt::format("{} connections were still open when the drain timeout ended", open));
+  }
+  // What peers do wrong is their affair: only our own losses make a server's run bad.
+  find_problems(summary, Expectations{false, false});
+  output.summary(summary);
+  return summary.problems.empty() ? kExitGood : kExitBad;
+}
+
+}  // namespace tidegate::app

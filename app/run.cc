@@ -1,0 +1,166 @@
+#include "app/run.hh"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "app/units.hh"
+
+namespace tidegate::app {
+namespace {
+
+volatile sig_atomic_t g_stop_signals = 0;
+
+void count_signal(int) { g_stop_signals = g_stop_signals + 1; }
+
+bool all_finished(const std::vector<std::shared_ptr<LoadClient>>& clients) {
+  return std::all_of(clients.begin(), clients.end(), [](const auto& c) { return c->finished(); });
+}
+
+bool nothing_open(const Runtime& runtime) {
+  for (std::size_t g = 0; g < runtime.port_count(); ++g) {
+    const ShardCounters counters = runtime.group_counters(g);
+    if (counters.connections > 0 || counters.buffers_in_use > 0) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+void install_stop_signals() {
+  struct sigaction action {};
+  action.sa_handler = count_signal;
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+}
+
+int stop_signals() { return static_cast<int>(g_stop_signals); }
+
+void pause_for(Duration duration) {
+  const timespec wanted{duration.as_ns() / 1'000'000'000, duration.as_ns() % 1'000'000'000};
+  nanosleep(&wanted, nullptr);
+}
+
+void Output::line(const std::string& text) const {
+  std::fputs((text + "\n").c_str(), file_);
+  std::fflush(file_);
+}
+
+void Output::summary(const Summary& summary) const {
+  if (json_) {
+    std::fputs((summary_json(summary).dump(2) + "\n").c_str(), stdout);
+  } else {
+    std::fputs(summary_text(summary, Palette::for_file(fileno(file_))).c_str(), stdout);
+  }
+  std::fflush(stdout);
+}
+
+void Output::error(const std::string& text) {
+  std::fflush(stdout);
+  std::fputs(("tidegate: error: " + text + "\n").c_str(), stderr);
+}
+
+Result<std::unique_ptr<Session>> Session::open(
+    Plan plan, const std::function<Result<std::shared_ptr<void>>(RuntimeConfig&)>& before_runtime) {
+  std::unique_ptr<Session> session(new Session(std::move(plan)));
+  auto eal = Eal::init(compose_eal_arguments(session->plan_.eal, session->plan_.eal_args));
+  if (!eal) return eal.error();
+  session->eal_.emplace(std::move(eal).value());
+  if (before_runtime) {
+    auto devices = before_runtime(session->plan_.runtime);
+    if (!devices) return devices.error();
+    session->devices_ = std::move(devices).value();
+  }
+  auto runtime = Runtime::create(session->plan_.runtime);
+  if (!runtime) return runtime.error();
+  session->runtime_ = std::move(runtime).value();
+  return session;
+}
+
+Session::~Session() {
+  runtime_.reset();
+  // The factories in the plan share the services; the runtime that used them has gone.
+  plan_.runtime.groups.clear();
+  devices_.reset();
+  if (eal_) eal_->cleanup();
+}
+
+Result<void> Session::close() { return runtime_->close(); }
+
+void Session::describe(const Output& output) const {
+  output.line(fmt::format("{}, telemetry in {}", Eal::version(), eal_->runtime_directory()));
+  for (std::size_t g = 0; g < runtime_->port_count(); ++g) {
+    const PortInfo& port = runtime_->port(g);
+    output.line(fmt::format("{}: {}", runtime_->group_name(g), port.to_string()));
+    for (const std::string& warning : port.warnings) {
+      output.line(fmt::format("{}: warning: {}", runtime_->group_name(g), warning));
+    }
+  }
+}
+
+std::vector<NamedCounter> service_counters(const ServiceSet& services) {
+  std::vector<std::pair<std::string, const CountedService*>> named;
+  for (const ServiceSet::Made& made : services.made) {
+    named.emplace_back(made.group + " " + made.name, made.service.get());
+  }
+  return sum_services(named);
+}
+
+Result<Summary> run_load(Session& session, const std::string& command, std::uint64_t asked, const LoadTimes& times,
+                         const Output& output, bool quiet) {
+  Runtime& runtime = session.runtime();
+  const auto& clients = session.plan().services->clients;
+  const auto started = runtime.start();
+  if (!started) return started.error();
+  const Snapshot first = take_snapshot(runtime, clients);
+  Snapshot before = first;
+  Duration next_line = Duration::seconds(1);
+  std::optional<Instant> launches_ended;
+  bool aborted = false;
+  constexpr Duration kStep = Duration::ms(10);
+  while (true) {
+    pause_for(kStep);
+    const Instant now = Runtime::now();
+    const Duration since = now - first.at;
+    if (since >= next_line) {
+      const Snapshot shot = take_snapshot(runtime, clients);
+      if (!quiet) output.line(live_line(before, shot, since));
+      before = shot;
+      next_line += Duration::seconds(1);
+      for (const std::string& news : runtime.watch_links()) output.line(news);
+    }
+    if (all_finished(clients)) break;
+    const bool time_is_up = times.launch > Duration{} && since >= times.launch;
+    if (!launches_ended && (time_is_up || stop_signals() > 0)) {
+      for (const auto& client : clients) client->stop_launching();
+      launches_ended = now;
+    }
+    if (launches_ended && !aborted && (now - *launches_ended > times.grace || stop_signals() > 1)) {
+      for (const auto& client : clients) client->abort_all();
+      aborted = true;
+      launches_ended = now;
+    } else if (aborted && now - *launches_ended > Duration::seconds(1)) {
+      break;
+    }
+  }
+  const Instant finished = Runtime::now();
+  // The other side may still wait for the last acknowledgements.
+  while (!nothing_open(runtime) && Runtime::now() - finished < times.grace) pause_for(kStep);
+  const auto stopped = runtime.stop();
+  if (!stopped) return stopped.error();
+  Snapshot last = take_snapshot(runtime, clients);
+  last.at = finished;
+  auto results = merge_results(clients);
+  const auto closed = session.close();
+  Summary summary = summarize(command, first, last, results.get(), asked, runtime.leaked_mbufs());
+  summary.services = service_counters(*session.plan().services);
+  if (!closed) summary.problems.push_back(closed.error().message);
+  return summary;
+}
+
+}  // namespace tidegate::app
