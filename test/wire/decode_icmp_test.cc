@@ -203,6 +203,8 @@ TEST(Rfc4861_7_1_1, SolicitationsThatAreNotValid) {
   EXPECT_EQ(drop_of(solicitation(Bytes(good.begin(), good.begin() + 23))), Drop::kNdpMalformed);
   EXPECT_EQ(drop_of(solicitation(ndp_message(135, 0, kOurGroup))), Drop::kNdpMalformed) << "multicast target";
   EXPECT_EQ(drop_of(solicitation(ndp_message(135, 0, kOur6, link_option(1, kPeerMac, 0)))), Drop::kNdpMalformed);
+  EXPECT_EQ(drop_of(solicitation(ndp_message(135, 0, kOur6, {14, 0, 0, 0, 0, 0, 0, 0}))), Drop::kNdpMalformed)
+      << "a length of zero would never end";
   EXPECT_EQ(drop_of(solicitation(ndp_message(135, 0, kOur6, link_option(1, kPeerMac, 2)))), Drop::kNdpMalformed);
   EXPECT_EQ(drop_of(solicitation(ndp_message(135, 0, kOur6, {1}))), Drop::kNdpMalformed);
   EXPECT_EQ(drop_of(solicitation(ndp_message(135, 0, kOur6, link_option(1, MacAddress::broadcast())))),
