@@ -1,7 +1,7 @@
 /// Arbitrary bytes as a burst of frames: decode_burst must give each exactly one outcome, stay inside each frame, and
 /// return only what upper layers may rely on. Input: an octet of configuration, then for each frame an octet of device
 /// verdicts, a 16-bit length, and as many octets as are left of it. What decodes is encoded and decoded again.
-/// Run: fuzz_decode corpus/fuzz_decode -max_total_time=60
+/// Run: fuzz_decode new_inputs corpus/fuzz_decode -max_total_time=60 (finds go into the first directory)
 #include <algorithm>
 #include <cstring>
 #include <memory>

@@ -1,6 +1,6 @@
 /// Arbitrary bytes as TCP options (parse_tcp_options), against a second parser written the plain way: the fast paths
 /// and the loop must agree with it. Input: an octet of flags, then the options (at most 40).
-/// Run: fuzz_tcp_options corpus/fuzz_tcp_options -max_total_time=60
+/// Run: fuzz_tcp_options new_inputs corpus/fuzz_tcp_options -max_total_time=60 (finds go into the first directory)
 #include <algorithm>
 #include <cstring>
 #include <memory>
