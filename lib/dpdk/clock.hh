@@ -22,7 +22,13 @@ namespace tidegate {
 
 class TscClock {
  public:
-  explicit TscClock(std::uint64_t hz) : rate_(1e9 / static_cast<double>(hz)) { anchor(rte_rdtsc(), monotonic_ns()); }
+  explicit TscClock(std::uint64_t hz) : rate_(1e9 / static_cast<double>(hz)) {
+    std::uint64_t tsc = 0;
+    std::int64_t ns = 0;
+    for (unsigned i = 0; i < 16 && !sample(tsc, ns); ++i) {
+    }
+    anchor(tsc, ns);
+  }
 
   [[nodiscard]] Instant at(std::uint64_t tsc) const {
     const auto ticks = static_cast<std::int64_t>(tsc - base_tsc_);
@@ -30,8 +36,9 @@ class TscClock {
   }
 
   void discipline() {
-    const std::uint64_t tsc = rte_rdtsc();
-    const std::int64_t real = monotonic_ns();
+    std::uint64_t tsc = 0;
+    std::int64_t real = 0;
+    if (!sample(tsc, real)) return;
     const std::int64_t shown = at(tsc).as_ns();
     const std::int64_t error = real - shown;
     if (error > kStepNs) {
@@ -40,11 +47,13 @@ class TscClock {
       return;
     }
     const std::int64_t span = real - anchor_ns_;
-    if (span >= kMeasureNs) {
+    if (span >= measure_ns_) {
       rate_ = static_cast<double>(span) / static_cast<double>(tsc - anchor_tsc_);
-      if (span >= 10 * kMeasureNs) {
+      if (span >= kReanchorNs) {
+        // A new stretch tells nothing until it is long enough to beat the rate we have.
         anchor_tsc_ = tsc;
         anchor_ns_ = real;
+        measure_ns_ = kReanchorNs / 10;
       }
     }
     base_tsc_ = tsc;
@@ -56,9 +65,19 @@ class TscClock {
 
  private:
   static constexpr unsigned kShift = 40;
+  static constexpr double kQuickNs = 2000;
   static constexpr std::int64_t kStepNs = 50'000'000;
-  static constexpr std::int64_t kMeasureNs = 1'000'000'000;
+  static constexpr std::int64_t kFirstMeasureNs = 20'000'000;
+  static constexpr std::int64_t kReanchorNs = 10'000'000'000;
 
+  /// Both clocks at one moment; false when the thread was interrupted between them.
+  [[nodiscard]] bool sample(std::uint64_t& tsc, std::int64_t& ns) const {
+    const std::uint64_t before = rte_rdtsc();
+    ns = monotonic_ns();
+    const std::uint64_t after = rte_rdtsc();
+    tsc = before + (after - before) / 2;
+    return static_cast<double>(after - before) * rate_ < kQuickNs;
+  }
   void anchor(std::uint64_t tsc, std::int64_t ns) {
     base_tsc_ = anchor_tsc_ = tsc;
     base_ns_ = anchor_ns_ = ns;
@@ -74,6 +93,7 @@ class TscClock {
   std::int64_t base_ns_ = 0;
   std::uint64_t anchor_tsc_ = 0;
   std::int64_t anchor_ns_ = 0;
+  std::int64_t measure_ns_ = kFirstMeasureNs;
 };
 
 }  // namespace tidegate

@@ -12,6 +12,7 @@ TEST(TscClock, StaysWithClockMonotonicAndNeverGoesBack) {
   TscClock clock(rte_get_tsc_hz());
   std::int64_t last = clock.at(rte_rdtsc()).as_ns();
   std::int64_t worst = 0;
+  std::int64_t next_discipline = 0;
   const std::int64_t until = monotonic_ns() + 300'000'000;
   while (monotonic_ns() < until) {
     const std::int64_t before = monotonic_ns();
@@ -21,9 +22,11 @@ TEST(TscClock, StaysWithClockMonotonicAndNeverGoesBack) {
     last = now;
     // Readings with a long gap were interrupted and say nothing.
     if (after - before < 2000) worst = std::max(worst, std::max(before - now, now - after));
+    if (after < next_discipline) continue;
+    next_discipline = after + 1'000'000;
     clock.discipline();
   }
-  EXPECT_LT(worst, 200'000) << "ns away from CLOCK_MONOTONIC";
+  EXPECT_LT(worst, 1'000'000) << "ns away from CLOCK_MONOTONIC";
 }
 
 TEST(TscClock, AWrongFrequencyIsSteeredOut) {

@@ -22,18 +22,10 @@ FlowKey received(const char* source, std::uint16_t source_port, const char* dest
 }
 
 std::vector<std::uint8_t> tcp_frame(const FlowKey& flow, unsigned vlans = 0) {
-  std::vector<std::uint8_t> frame(12, 0);
-  const auto put16 = [&frame](unsigned v) {
-    frame.push_back(static_cast<std::uint8_t>(v >> 8));
-    frame.push_back(static_cast<std::uint8_t>(v));
-  };
-  for (unsigned i = 0; i < vlans; ++i) {
-    put16(0x8100);
-    put16(i + 1);
-  }
-  put16(flow.is_v4() ? 0x0800 : 0x86dd);
-  const std::size_t ip = frame.size();
-  frame.resize(ip + (flow.is_v4() ? 20 : 40) + 20);
+  const std::size_t ip = 14 + 4 * vlans;
+  std::vector<std::uint8_t> frame(ip + (flow.is_v4() ? 20 : 40) + 20, 0);
+  for (unsigned i = 0; i < vlans; ++i) store_be16(&frame[12 + 4 * i], 0x8100);
+  store_be16(&frame[ip - 2], flow.is_v4() ? 0x0800 : 0x86dd);
   if (flow.is_v4()) {
     frame[ip] = 0x45;
     frame[ip + 9] = 6;
