@@ -82,7 +82,7 @@ int main() {
 
   world.wake_at(world.now());
   const bool done = world.run_until([&] { return caller.done; }, Duration::seconds(300));
-  world.run_for(Duration::seconds(61));  // TIME-WAIT lasts 2MSL
+  world.run_for(Duration::seconds(90));  // TIME-WAIT lasts 2MSL, 60 s, from the last FIN that came
   const ShardCounters client_end = client.shard().counters();
   const ShardCounters server_end = server.shard().counters();
   const auto left = client_end.connections + client_end.time_wait + server_end.connections + server_end.time_wait;
