@@ -165,6 +165,7 @@ void HttpService::Impl::read_requests(Reading& reading, http::RequestState& stat
     const bool close = config.close || last || body_unread || !state.keep_alive();
     const http::Answer& chosen = answers.choose(state);
     reading.linger = body_unread;
+    reading.client_closes = !state.keep_alive();
     const bool head_only = state.method == http::Method::kHead;
     if (!body_unread) state = http::RequestState{};
     answer(reading, chosen, head_only, close);
@@ -265,7 +266,12 @@ void HttpService::Impl::begin_close(Reading& reading) {
   Event& event = reading.event;
   const ConnectionId id = event.connection;
   User& user = reading.user;
-  const bool unread = reading.linger || reading.taken < event.data.size();
+  bool unread = reading.linger || reading.taken < event.data.size();
+  if (!unread && !reading.client_closes) {
+    // The client did not say that this was its last request; more of them may be queued behind this event.
+    ConnectionInfo info;
+    unread = reading.connections.info(id, info) && info.receive_queue_bytes != 0;
+  }
   counts.bytes_in.add(event.data.size() - event.consumed);
   event.consumed = static_cast<std::uint32_t>(event.data.size());
   if (unread && config.linger_timeout_ms != 0 &&

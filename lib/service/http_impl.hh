@@ -55,6 +55,8 @@ struct HttpService::Impl {
     bool stalled = false;
     /// The peer may be sending what we will not read.
     bool linger = false;
+    /// The client said that its latest request is its last.
+    bool client_closes = false;
   };
 
   Impl(const HttpConfig& config_in, std::pmr::memory_resource* memory);

@@ -1,5 +1,6 @@
 #include "service/http_parser.hh"
 
+#include <algorithm>
 #include <string_view>
 
 #include "service/http_scan.hh"
@@ -240,19 +241,21 @@ struct Parser::Run {
   }
   void field_value() {
     const std::uint8_t* stop = find_control(at, end);
-    if (!count(static_cast<std::size_t>(stop - at))) return;
+    const auto octets = static_cast<std::size_t>(stop - at);
+    // What lies within the limit is judged before the limit is, as it is when octets come one by one.
+    const std::uint8_t* within = at + std::min<std::size_t>(octets, parser.limits_.header_bytes - s.line_bytes);
     switch (s.field) {
       case Field::kOther:
         break;
       case Field::kHost:
       case Field::kContentLength:
-        for (; at != stop && !failed(); ++at) single_value(*at);
+        for (; at != within && !failed(); ++at) single_value(*at);
         break;
       default:
-        for (; at != stop; ++at) list_value(*at);
+        for (; at != within; ++at) list_value(*at);
         break;
     }
-    if (failed()) return;
+    if (failed() || !count(octets)) return;
     at = stop;
     if (at == end) return;
     if (*at != '\r') return fail(400);

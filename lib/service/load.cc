@@ -74,6 +74,7 @@ void LoadClient::Impl::publish() { status.set(pool.in_use() | (begun && all_laun
 
 void LoadClient::Impl::on_poll(Instant now, Connections& connections) {
   if (!begun) {
+    if (service.load(std::memory_order_relaxed) < 0) return;
     begun = true;
     schedule.begin(now + Duration::ns(config.start_delay_ns));
     retry_at = schedule.start();
@@ -117,10 +118,11 @@ bool LoadClient::Impl::open(Instant now, Instant due, Connections& connections) 
   Slot* slot = ::new (static_cast<void*>(&slab[index])) Slot{};
   slot->generation = ++generation;
   const LoadTarget& target = config.targets[next_target];
-  const ConnectResult connected = connections.connect({.remote = target.address,
-                                                       .remote_port = target.port,
-                                                       .service = service,
-                                                       .user = (std::uint64_t{slot->generation} << 32) | index});
+  const ConnectResult connected =
+      connections.connect({.remote = target.address,
+                           .remote_port = target.port,
+                           .service = static_cast<std::uint8_t>(service.load(std::memory_order_relaxed)),
+                           .user = (std::uint64_t{slot->generation} << 32) | index});
   if (connected.error != ConnectError::kOk) {
     pool.free(index);
     const bool want_space = connected.error == ConnectError::kNoSource || connected.error == ConnectError::kTableFull;
@@ -451,7 +453,7 @@ std::size_t LoadClient::memory_need(const LoadConfig& config) {
   return lines(config.concurrency * sizeof(Impl::Slot)) + lines(config.concurrency * sizeof(std::uint32_t));
 }
 
-void LoadClient::start(std::uint8_t service) { impl_->service = service; }
+void LoadClient::start(std::uint8_t service) { impl_->service.store(service, std::memory_order_relaxed); }
 void LoadClient::stop_launching() { impl_->stop.store(true, std::memory_order_relaxed); }
 void LoadClient::abort_all() {
   stop_launching();

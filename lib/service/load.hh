@@ -7,7 +7,7 @@
 /// the bound; without a rate exactly that many, as long as the stack has sources and table space.
 ///
 /// Ownership: a fixed slab of `concurrency` records, the request and payload built once; the client must outlive the
-/// shard. Thread rule: the worker calls start(), on_events() and on_poll(); the other members say "any thread".
+/// shard. Thread rule: the worker calls on_events() and on_poll(); any thread calls the rest.
 /// Units: ns in results, ms and connections/s in settings. Errors: create() names the setting.
 
 #include <array>
@@ -63,7 +63,8 @@ struct LoadConfig {
   std::uint64_t total = 0;
   /// Launches per poll at most, so that a late client catches up smoothly.
   std::uint32_t max_launches_per_poll = 32;
-  /// From the first poll to the first launch; workers that share a rate are given different fractions of its interval.
+  /// From the first poll after start() to the first launch; workers that share a rate are given different fractions of
+  /// its interval.
   std::int64_t start_delay_ns = 0;
   /// Connections due before this much time has passed are made and checked but not in the histograms.
   std::uint32_t warmup_ms = 0;
@@ -150,7 +151,7 @@ class LoadClient final : public CountedService {
   [[nodiscard]] static std::size_t memory_need(const LoadConfig& config);
   ~LoadClient() override;
 
-  /// `service`: what Shard::add_service() returned. Before the first poll. The schedule begins with the first poll.
+  /// Any thread: begins at the next poll; nothing is launched before. `service`: what Shard::add_service() returned.
   void start(std::uint8_t service);
   /// Any thread: no more launches; open connections finish.
   void stop_launching();

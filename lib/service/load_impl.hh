@@ -79,7 +79,8 @@ struct LoadClient::Impl {
   void publish();
 
   LoadConfig config;
-  std::uint8_t service = 0;
+  /// The service index, -1 before start().
+  std::atomic<int> service{-1};
   bool begun = false;
   LoadSchedule schedule;
   std::uint64_t blocked_until = 0;

@@ -198,6 +198,24 @@ TEST_F(Http, NothingIsAnsweredAfterAClose) {
   EXPECT_EQ(server->counts().requests, 1u);
 }
 
+TEST_F(Http, RequestsBehindTheLastAnswerDoNotResetIt) {
+  HttpConfig http = config();
+  http.close = true;
+  set_up(http);
+  open();
+  // Two segments in one burst: the second waits in the receive queue when the first is answered.
+  for (int i = 0; i < 2; ++i) {
+    client.next_poll([this](Connections& c) {
+      EXPECT_EQ(c.send(id, {reinterpret_cast<const std::uint8_t*>(kGet.data()), kGet.size()}), kGet.size());
+    });
+    net->client.run(net->world.now());
+  }
+  pass(Duration::ms(10));
+  EXPECT_EQ(client.received(), kHelloClose);
+  EXPECT_EQ(client.close_reason(), CloseReason::kNormal) << net->world.text();
+  EXPECT_EQ(server->counts().requests, 1u);
+}
+
 TEST_F(Http, MaxRequestsClosesWithTheLast) {
   HttpConfig http = config();
   http.max_requests = 3;
