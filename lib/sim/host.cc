@@ -50,9 +50,7 @@ SimHost::SimHost(std::string name, const ShardConfig& config, Instant now, Send 
 }
 
 SimHost::~SimHost() {
-  for (const Frame& frame : arrived_) {
-    if (out_ != nullptr) out_->recycle(frame);
-  }
+  if (out_ != nullptr) (void)frames_not_returned();
 }
 
 bool SimHost::deliver(std::span<const std::uint8_t> frame) {
@@ -94,6 +92,8 @@ std::vector<ConnectionRow> SimHost::connections() const {
 std::uint32_t SimHost::frames_not_returned() {
   for (const Frame& frame : arrived_) out_->recycle(frame);
   arrived_.clear();
+  // Frames that wait for a neighbour's address are the shard's.
+  shard_->release_frames(*out_);
   out_.reset();
   return pool_.outstanding();
 }

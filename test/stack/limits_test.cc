@@ -15,31 +15,32 @@ std::span<const std::uint8_t> octets(const std::string& text) {
 
 TEST_P(Limits, OutOfOrderDataNeverStarvesTheDataThatWouldFreeIt) {
   LadderSetup s = setup();
-  s.adjust = [](ShardConfig& config) { config.limits.buffers = 8; };
+  s.adjust = [](ShardConfig& config) { config.limits.buffers = 64; };
   Ladder l(s);
   l.established();
   std::string stream;
-  for (int i = 0; i < 20; ++i) stream += std::string(1000, static_cast<char>('a' + i));
-  for (std::uint32_t i = 19; i >= 1; --i) {
+  for (int i = 0; i < 60; ++i) stream += std::string(1000, static_cast<char>('A' + i));
+  for (std::uint32_t i = 59; i >= 1; --i) {
     l.send(seg(kAck).seq(1 + i * 1000).data(stream.substr(i * 1000, 1000)));
   }
   EXPECT_GE(l.dropped(Drop::kTcpReassemblyFull), 1u);
-  for (std::uint32_t i = 0; i < 20; ++i) l.send(seg(kAck).seq(1 + i * 1000).data(stream.substr(i * 1000, 1000)));
+  for (std::uint32_t i = 0; i < 60; ++i) l.send(seg(kAck).seq(1 + i * 1000).data(stream.substr(i * 1000, 1000)));
   EXPECT_EQ(l.service().received(), stream);
   EXPECT_EQ(l.shard().counters().buffers_in_use, 0u);
 }
 
 TEST_P(Limits, SendTakesLessWhenBlocksRunOutAndSaysWhenThereAreMore) {
   LadderSetup s = setup();
-  s.adjust = [](ShardConfig& config) { config.limits.buffers = 8; };
+  s.tcp.send_buffer_bytes = 1'000'000;
+  s.adjust = [](ShardConfig& config) { config.limits.buffers = 64; };
   Ladder l(s);
   l.established();
   std::size_t taken = 0;
-  l.act([&](Connections& c) { taken = c.send(l.id(), octets(std::string(60'000, 'x'))); });
+  l.act([&](Connections& c) { taken = c.send(l.id(), octets(std::string(300'000, 'x'))); });
   EXPECT_GT(taken, 2000u);
-  EXPECT_LT(taken, 8 * 2048u + 1);
+  EXPECT_LT(taken, 64 * 2048u + 1);
   std::size_t got = 0;
-  for (int i = 0; i < 20; ++i) {
+  for (int i = 0; i < 60; ++i) {
     while (const auto sent = l.next()) got += sent->data.size();
     l.send(seg(kAck));
   }

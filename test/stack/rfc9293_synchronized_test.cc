@@ -152,14 +152,16 @@ TEST_P(Rfc9293_3_10_7_4, ResetOnAcceptedConnectionInOneBurstWithData) {
 
 TEST_P(Rfc9293_3_10_7_4, WindowEdgesTrimData) {
   LadderSetup s = setup();
-  s.tcp.receive_buffer_bytes = 10;
+  s.tcp.receive_buffer_bytes = 2048;
   s.tcp.delayed_ack_ms = 0;
   Ladder l(s);
   l.established();
   l.service().set_consume(false);
-  // Ten octets fit; what lies behind the right edge is cut off.
-  l.send(seg(kAck).seq(1).data("0123456789AB"));
-  l.expect(seg(kAck).seq(1).ack(11).win(0));
+  // 2048 octets fit; what lies behind the right edge is cut off.
+  l.send(seg(kAck).seq(1).len(1000));
+  l.expect(seg(kAck).seq(1).ack(1001).win(1048));
+  l.send(seg(kAck).seq(1001).len(1100));
+  l.expect(seg(kAck).seq(1).ack(2049).win(0));
   // What was not consumed is offered again with what follows, once the window is open.
   EXPECT_EQ(l.service().received(), "");
   EXPECT_EQ(l.service().count(EventType::kReadable), 1u);
