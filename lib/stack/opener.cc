@@ -37,7 +37,7 @@ ConnectResult ActiveOpener::connect(const ConnectRequest& request) {
       request.remote.is_limited_broadcast()) {
     return {{}, ConnectError::kRefused};
   }
-  if (local_.contains(request.remote)) return {{}, ConnectError::kRefused};
+  if (engine_.draining() || local_.contains(request.remote)) return {{}, ConnectError::kRefused};
   if (!local_.next_hop(request.remote)) return {{}, ConnectError::kNoRoute};
 
   const bool pick_address = request.local.is_unspecified();

@@ -42,7 +42,7 @@ enum class ConnectError : std::uint8_t {
   kTableFull,
   /// No route to the remote address.
   kNoRoute,
-  /// The request makes no sense (port 0, a group address, one of our own).
+  /// The shard drains, or the request makes no sense (port 0, a group address, one of our own).
   kRefused,
 };
 

@@ -45,7 +45,7 @@ std::optional<Error> check(const ShardConfig& config) {
     return wrong("limits.connections + limits.time_wait + limits.time_wait_v6", std::to_string(entries),
                  "a shard holds at most 2^30 of each and 2^32 in all; use more workers");
   }
-  if (limits.buffers < 64) return wrong("limits.buffers", std::to_string(limits.buffers), "give at least 64");
+  if (limits.buffers < 8) return wrong("limits.buffers", std::to_string(limits.buffers), "give at least 8");
   if (limits.neighbours == 0 || limits.neighbours > 65534) {
     return wrong("limits.neighbours", std::to_string(limits.neighbours), "give 1 to 65534");
   }
@@ -59,14 +59,20 @@ std::optional<Error> check(const ShardConfig& config) {
   if (config.interface.addresses.empty() && config.interface.ranges.empty()) {
     return wrong("port.addresses", "[]", "give the shard at least one address");
   }
+  const MacAddress mac = config.interface.mac;
+  if (mac.is_zero() || mac.is_group())
+    return wrong("port.mac", mac.to_string(), "give an address of one station, such as 02:00:00:00:00:01");
+  if (config.interface.vlan_id > 4094) {
+    return wrong("port.vlan", std::to_string(config.interface.vlan_id), "give 1 to 4094, or 0 for untagged");
+  }
   if (config.tcp.mss != 0 && config.tcp.mss < 64)
     return wrong("tcp.mss", std::to_string(config.tcp.mss), "give at least 64");
   if (config.tcp.receive_buffer_bytes < 2048 || config.tcp.receive_buffer_bytes > (1u << 30)) {
     return wrong("tcp.receive_buffer", std::to_string(config.tcp.receive_buffer_bytes),
                  "give 2048 to 1073741824 octets");
   }
-  if (config.tcp.send_buffer_bytes < 2048 || config.tcp.send_buffer_bytes > (1u << 30)) {
-    return wrong("tcp.send_buffer", std::to_string(config.tcp.send_buffer_bytes), "give 2048 to 1073741824 octets");
+  if (config.tcp.send_buffer_bytes < 256 || config.tcp.send_buffer_bytes > (1u << 30)) {
+    return wrong("tcp.send_buffer", std::to_string(config.tcp.send_buffer_bytes), "give 256 to 1073741824 octets");
   }
   if (config.tcp.rto_min_ms == 0 || config.tcp.rto_min_ms > config.tcp.rto_max_ms || config.tcp.rto_initial_ms == 0) {
     return wrong("tcp.rto_min", std::to_string(config.tcp.rto_min_ms) + " ms",
@@ -103,7 +109,9 @@ Shard::Impl::Impl(const ShardConfig& shard_config, Instant start, std::pmr::memo
   engine.intents().connect(&Impl::transmit_intents, this);
 }
 
-Shard::Shard(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+void Shard::ImplDeleter::operator()(Impl* impl) const { std::pmr::polymorphic_allocator<>(memory).delete_object(impl); }
+
+Shard::Shard(std::unique_ptr<Impl, ImplDeleter> impl) : impl_(std::move(impl)) {}
 Shard::~Shard() = default;
 
 std::vector<MemoryNeed> Shard::memory_need(const ShardConfig& config) {
@@ -118,7 +126,8 @@ Result<std::unique_ptr<Shard>> Shard::create(const ShardConfig& config, Instant 
                                              std::pmr::memory_resource* memory) {
   if (auto error = check(config)) return *error;
   try {
-    return std::unique_ptr<Shard>(new Shard(std::make_unique<Impl>(config, now, memory)));
+    Impl* impl = std::pmr::polymorphic_allocator<>(memory).new_object<Impl>(config, now, memory);
+    return std::unique_ptr<Shard>(new Shard({impl, ImplDeleter{memory}}));
   } catch (const std::bad_alloc&) {
     std::size_t bytes = 0;
     for (const MemoryNeed& part : memory_need(config)) bytes += part.bytes;

@@ -176,8 +176,12 @@ class Shard {
 
  private:
   struct Impl;
-  explicit Shard(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  struct ImplDeleter {
+    std::pmr::memory_resource* memory = nullptr;
+    void operator()(Impl* impl) const;
+  };
+  explicit Shard(std::unique_ptr<Impl, ImplDeleter> impl);
+  std::unique_ptr<Impl, ImplDeleter> impl_;
 };
 
 }  // namespace tidegate

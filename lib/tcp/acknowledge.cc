@@ -9,7 +9,8 @@
 namespace tidegate {
 
 /// SND.UNA < ack <= snd_max.
-void TcpEngine::acknowledged(std::uint32_t index, SeqNum ack) {
+void TcpEngine::acknowledged(std::uint32_t index, const Segment& segment) {
+  const SeqNum ack = segment.ack;
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   const auto octets = static_cast<std::uint32_t>(ack - hot.snd_una);
@@ -49,20 +50,19 @@ void TcpEngine::acknowledged(std::uint32_t index, SeqNum ack) {
     if (!hot.has(kTcbOrphan)) push_event(index, EventType::kWritable);
   }
   if (hot.has(kTcbFinSent) && ack == cold.snd_max) {
-    fin_acknowledged(index);
+    fin_acknowledged(index, segment);
   } else if (hot.tx_head != kNone || hot.has(kTcbFinQueued | kTcbRetransmit)) {
     mark_dirty(index);
   }
 }
 
 /// Our FIN has been acknowledged.
-void TcpEngine::fin_acknowledged(std::uint32_t index) {
+void TcpEngine::fin_acknowledged(std::uint32_t index, const Segment& segment) {
   TcbHot& hot = hot_[index];
   switch (hot.state.get()) {
     case TcpState::kFinWait1:
-      transition(hot, TcpState::kFinWait2);
-      // RFC 9293 3.10.7.4 leaves FIN-WAIT-2 open; nobody waits for an orphan for ever.
-      if (hot.has(kTcbOrphan)) arm_life(index);
+      // With the peer's FIN in the same segment the eighth step goes straight to TIME-WAIT (note 2 of figure 5).
+      if (!segment.has(kFin)) enter_fin_wait_2(index);
       break;
     case TcpState::kClosing:
       enter_time_wait(index);
@@ -73,6 +73,12 @@ void TcpEngine::fin_acknowledged(std::uint32_t index) {
     default:
       break;
   }
+}
+
+/// RFC 9293 leaves FIN-WAIT-2 open; nobody waits for an orphan for ever.
+void TcpEngine::enter_fin_wait_2(std::uint32_t index) {
+  transition(hot_[index], TcpState::kFinWait2);
+  if (hot_[index].has(kTcbOrphan)) arm_life(index);
 }
 
 void TcpEngine::remove_acknowledged(std::uint32_t index, std::uint32_t octets) {

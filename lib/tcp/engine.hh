@@ -184,8 +184,9 @@ class TcpEngine {
   void update_send_window(TcbHot& hot, TcbCold& cold, const Segment& segment);
 
   // acknowledge.cc: what an acceptable ACK does
-  void acknowledged(std::uint32_t index, SeqNum ack);
-  void fin_acknowledged(std::uint32_t index);
+  void acknowledged(std::uint32_t index, const Segment& segment);
+  void fin_acknowledged(std::uint32_t index, const Segment& segment);
+  void enter_fin_wait_2(std::uint32_t index);
   void duplicate_ack(std::uint32_t index);
   void remove_acknowledged(std::uint32_t index, std::uint32_t octets);
 

@@ -54,9 +54,10 @@ void TcpEngine::output_data(std::uint32_t index) {
 bool TcpEngine::send_next(std::uint32_t index) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
+  // Our FIN is out and covers everything, acknowledged or not.
+  if (hot.has(kTcbFinSent) && hot.snd_nxt == cold.snd_max) return false;
   const std::uint32_t flight = data_in_flight(hot);
   const std::uint32_t queued = cold.tx_bytes;
-  if (flight > queued) return false;  // our FIN is out
   const std::uint32_t unsent = queued - flight;
   const bool fin_queued = hot.has(kTcbFinQueued);
   if (unsent == 0 && !fin_queued) return false;

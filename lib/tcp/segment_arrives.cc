@@ -283,6 +283,10 @@ void TcpEngine::synchronized_arrives(std::uint32_t index, const Segment& arrived
   // Sixth, URG: the urgent pointer is ignored (RFC 6093 allows, and recommends that nobody uses it); the data stay in
   // line. Seventh, the segment text; eighth, the FIN bit.
   if (segment.payload_len > 0 || segment.has(kFin)) process_text(index, segment);
+  // Our FIN was acknowledged by a segment whose own FIN could not be taken after all.
+  if (hot.state == TcpState::kFinWait1 && hot.has(kTcbFinSent) && hot.snd_una == cold.snd_max && !hot.has(kTcbDead)) {
+    enter_fin_wait_2(index);
+  }
 }
 
 /// First step: PAWS (RFC 7323 5.3 R1), then the four acceptability cases; trims the segment to the window.
@@ -388,7 +392,7 @@ bool TcpEngine::process_ack(std::uint32_t index, const Segment& segment) {
   const std::uint32_t old_window = hot.snd_wnd;
   if (segment.ack >= hot.snd_una) update_send_window(hot, cold, segment);
   if (segment.ack > hot.snd_una) {
-    acknowledged(index, segment.ack);
+    acknowledged(index, segment);
     if (hot.has(kTcbDead | kTcbDetached)) return false;
   } else if (segment.ack == hot.snd_una && segment.payload_len == 0 && !segment.has(kFin) &&
              hot.snd_wnd == old_window && cold.snd_max != hot.snd_una) {

@@ -226,8 +226,13 @@ void TcpEngine::process_fin(std::uint32_t index) {
       transition(hot, TcpState::kCloseWait);
       break;
     case TcpState::kFinWait1:
-      // Our FIN is not acknowledged, or the fifth step would have gone to FIN-WAIT-2.
-      transition(hot, TcpState::kClosing);
+      // "If our FIN has been ACKed (perhaps in this segment), then enter TIME-WAIT ...; otherwise, enter the CLOSING
+      // state."
+      if (hot.has(kTcbFinSent) && hot.snd_una == cold_[index].snd_max) {
+        enter_time_wait(index);
+      } else {
+        transition(hot, TcpState::kClosing);
+      }
       break;
     case TcpState::kFinWait2:
       enter_time_wait(index);
