@@ -68,8 +68,9 @@ void TcpEngine::set_now(Instant now) {
   now_us_ = static_cast<std::uint32_t>(now.as_us());
   now_ms_ = static_cast<std::uint32_t>(now.as_ms());
   // Refill once a second what may be spent on challenge ACKs and on RSTs to strangers.
-  if (tick_ - limit_window_ >= 1000 || limit_window_ == 0) {
-    limit_window_ = tick_ | 1u;
+  if (!limits_running_ || tick_ - limit_window_ >= 1000) {
+    limits_running_ = true;
+    limit_window_ = tick_;
     challenges_left_ = config_.tcp.challenge_ack_limit_per_s;
     resets_left_ = config_.tcp.reset_limit_per_s;
   }

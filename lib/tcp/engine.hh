@@ -286,6 +286,7 @@ class TcpEngine {
   std::uint32_t dying_tail_ = kNone;
   std::uint32_t dead_head_ = kNone;
   Tick limit_window_ = 0;
+  bool limits_running_ = false;
   std::uint32_t challenges_left_ = 0;
   std::uint32_t resets_left_ = 0;
 

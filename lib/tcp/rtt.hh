@@ -31,7 +31,7 @@ inline void rtt_sample(TcbCold& cold, std::uint32_t rtt_us, const TcpConfig& con
   // G is the 1 ms tick. The minimum applies to the variance term, as Linux does: RTO = SRTT + max(min RTO, 4 * RTTVAR).
   const std::uint64_t variance_us =
       std::max<std::uint64_t>(std::uint64_t{cold.rttvar_us} * 4, config.rto_min_ms * 1000ULL);
-  const std::uint64_t rto_ms = (cold.srtt_us + variance_us + 999) / 1000;
+  const std::uint64_t rto_ms = (cold.srtt_us + variance_us) / 1000;
   cold.rto_ms = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(rto_ms, config.rto_min_ms, config.rto_max_ms));
 }
 
