@@ -213,6 +213,13 @@ TEST_P(Rfc9293Figure5, TimeWaitLastsTwiceTheMslAndAcknowledgesARepeatedFin) {
 TEST_P(Rfc9293Figure5, HalfCloseBothWaysCarriesDataAfterwards) {
   for (const bool a_first : {true, false}) {
     Pair p(11);
+    unsigned fins = 0;
+    for (std::size_t i = 0; i < 2; ++i) {
+      p.world.egress(i).set_filter([&](Instant, VirtualLink::Octets& frame) {
+        fins += is_segment(frame, kFin | kAck) ? 1 : 0;
+        return true;
+      });
+    }
     open(p, GetParam());
     const std::string text = "after the half-close";
     const std::span<const std::uint8_t> data(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
@@ -229,6 +236,12 @@ TEST_P(Rfc9293Figure5, HalfCloseBothWaysCarriesDataAfterwards) {
       ASSERT_TRUE(p.world.run_until([&] { return p.b_service.received() == text; }, Duration::seconds(3)));
       p.shutdown_a();
     }
+    EXPECT_TRUE(p.world.run_until_quiet(Duration::seconds(100)));
+    for (SimHost* host : {&p.a, &p.b}) {
+      EXPECT_EQ(host->shard().counters().tcp[TcpCounter::kRetransmittedSegments], 0u) << p.world.text();
+      EXPECT_EQ(host->shard().counters().tcp[TcpCounter::kChallengeAcks], 0u);
+    }
+    EXPECT_EQ(fins, 2u) << "one each\n" << p.world.text();
     p.finish();
     EXPECT_EQ(p.a_service.close_reason(), CloseReason::kNormal);
     EXPECT_EQ(p.b_service.close_reason(), CloseReason::kNormal);

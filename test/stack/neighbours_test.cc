@@ -193,7 +193,7 @@ TEST_P(Neighbours, PacketsForOthersAreDropped) {
   EXPECT_EQ(l.dropped(Drop::kIpNotOurAddress), 1u);
 }
 
-TEST_P(Neighbours, TcpToAGroupAddressIsDropped) {
+TEST_P(Neighbours, TcpInABroadcastFrameIsDropped) {
   Ladder l(setup());
   std::vector<std::uint8_t> frame = l.build(seg(kSyn).mss(1460));
   const MacAddress group = MacAddress::broadcast();
@@ -201,7 +201,7 @@ TEST_P(Neighbours, TcpToAGroupAddressIsDropped) {
   l.send_frames({frame});
   l.expect_nothing();
   EXPECT_EQ(l.state(), TcpState::kClosed);
-  EXPECT_EQ(l.dropped(Drop::kTcpGroupAddress), 1u);
+  EXPECT_EQ(l.dropped(Drop::kNotOurMac), 1u);
 }
 
 TEST_P(Neighbours, VlanTagsComeAndGo) {

@@ -162,9 +162,10 @@ TEST_P(Rfc9293_3_10_7_4, WindowEdgesTrimData) {
   l.expect(seg(kAck).seq(1).ack(1001).win(1048));
   l.send(seg(kAck).seq(1001).len(1100));
   l.expect(seg(kAck).seq(1).ack(2049).win(0));
-  // What was not consumed is offered again with what follows, once the window is open.
+  // The left edge moves with what is received, whether it has been read or not.
+  l.send(seg(kAck).seq(1).len(1000));
+  l.expect(seg(kAck).seq(1).ack(2049).win(0));
   EXPECT_EQ(l.service().received(), "");
-  EXPECT_EQ(l.service().count(EventType::kReadable), 1u);
 }
 
 TEST_P(Rfc9293_3_10_7_4, OverlapWithWhatWasReceivedIsTrimmedOnTheLeft) {
@@ -207,7 +208,10 @@ TEST_P(Rfc9293_3_10_7_4, ZeroLengthSegmentAtTheRightEdgeIsAcceptable) {
   l.established();
   l.send(seg(kAck).seq(1 + 65'534));
   l.expect_nothing();
+  // One further than the RFC's table, as Linux does it: a peer that has filled the window acknowledges from there.
   l.send(seg(kAck).seq(1 + 65'535));
+  l.expect_nothing();
+  l.send(seg(kAck).seq(1 + 65'536));
   l.expect(seg(kAck).seq(1).ack(1));
 }
 
@@ -266,7 +270,7 @@ TEST_P(Rfc9293_3_10_7_4, StaleConnectionIdsAreHarmless) {
     c.abort(ConnectionId{123'456'789, 1});
     EXPECT_TRUE(c.info(l.id(), info));
     EXPECT_EQ(info.state, TcpState::kEstablished);
-    EXPECT_EQ(info.mss, 1460);
+    EXPECT_EQ(info.mss, GetParam() == Family::kV4 ? 1460 : 1440);
   });
   l.expect_nothing();
   EXPECT_EQ(l.state(), TcpState::kEstablished);
