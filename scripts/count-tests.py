@@ -4,8 +4,9 @@
   scripts/count-tests.py TESTLOG_BASE     reads BASE.json and BASE.junit.xml, prints "passed failed"
   scripts/count-tests.py --self-test      proves that a failure, a time-out, a skip and an empty test are seen
 
-A GoogleTest program counts once for each of its cases, any other test once. A skip is a failure: nothing was tested. So
-is a test program that ran no case, and one that failed without any failed case (a crash, a leak at exit, a time-out).
+A GoogleTest or TAP program counts once for each of its cases, any other test once. A skip is a failure: nothing was
+tested. So is a test program that ran no case, and one that failed without any failed case (a crash, a leak at exit, a
+time-out).
 """
 import json
 import pathlib
@@ -29,7 +30,8 @@ def count(base):
     """(passed, failed, messages) of one run."""
     log = pathlib.Path(f'{base}.json')
     introspection = log.parent.parent / 'meson-info' / 'intro-tests.json'
-    gtests = {t['name'] for t in json.loads(introspection.read_text(encoding='utf-8')) if t['protocol'] == 'gtest'}
+    manifold = {t['name'] for t in json.loads(introspection.read_text(encoding='utf-8'))
+                if t['protocol'] in ('gtest', 'tap')}
     suites = list(junit_suites(pathlib.Path(f'{base}.junit.xml')))
     passed = failed = 0
     messages = []
@@ -37,9 +39,9 @@ def count(base):
         test = json.loads(line)
         good = test['result'] in ('OK', 'EXPECTEDFAIL')
         ok, bad, why = (1, 0, '') if good else (0, 1, test['result'])
-        if test['name'].split(' / ')[-1] in gtests:
-            # meson names a GoogleTest suite "project.test.suite", the test by its whole name.
-            mine = [tally for name, tally in suites if name.split('.', 1)[-1].startswith(test['name'] + '.')]
+        if test['name'].split(' / ')[-1] in manifold:
+            # meson names a GoogleTest suite "project.test.suite", a TAP suite "project.test", a test by its whole name.
+            mine = [tally for name, tally in suites if f'{name}.'.split('.', 1)[-1].startswith(test['name'] + '.')]
             ok, bad = sum(t[0] for t in mine), sum(t[1] for t in mine)
             if bad == 0 and not good:
                 bad, why = 1, f'{test["result"]} without a failed case'
@@ -73,6 +75,7 @@ def self_test():
         ([('t:m / one', 'OK', True), ('t:m / two', 'OK', True)],
          [suite('t:m / one', [run]), suite('t:m / two', [run, run])], (3, 0)),
         ([('script', 'OK', False), ('late', 'TIMEOUT', False), ('none', 'SKIP', False)], [], (1, 2)),
+        ([('t:e2e / tap', 'FAIL', True)], [suite('t:e2e / tap', [run, bad, skipped]).replace('.Rfc"', '"')], (1, 2)),
         ([], [], (0, 0)),
     ]
     wrong = 0

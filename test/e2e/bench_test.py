@@ -1,0 +1,160 @@
+"""`tidegate bench` and `tidegate demo`: against nginx on the Linux kernel, between two processes, and in one."""
+import json
+
+from lab import case, check, check_equal, main, note, rate, run, service_counter, wait_until
+
+NGINX = '''
+daemon off;
+master_process off;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 8192; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  keepalive_requests 1000000;
+  server {{
+    listen 10.0.0.1:80 backlog=4096;
+    listen [fd00::1]:80 backlog=4096;
+    location / {{ return 200 "ok\\n"; }}
+  }}
+}}
+'''
+
+
+def nginx(lab, namespace):
+    """nginx in the foreground, with nothing of the machine's own installation but the program."""
+    config = lab.write('nginx.conf', NGINX.format(folder=lab.folder))
+    process = lab.start(namespace, 'nginx', 'nginx', '-p', lab.folder, '-c', config)
+    wait_until(lambda: ':80' in run(namespace.argv('ss', '-Hltn')).stdout, 10, 'nginx listens')
+    return process
+
+
+def bench(lab, namespace, what, connections, *words, profile='bench-af_packet.toml', requests=1, seconds=90):
+    """One run that must lose nothing; returns its summary."""
+    done = lab.tidegate(namespace, 'bench', '-c', lab.root / 'config' / profile, '--json', '--quiet', '--connections',
+                        connections, '--seconds', seconds - 30, *words, seconds=seconds, wanted=None)
+    check_equal(done.returncode, 0, f'{what}: exit code; {done.stderr[-1500:]}{done.stdout[-3000:]}')
+    summary = json.loads(done.stdout)
+    check(summary['good'], f'{what}: {summary["problems"]}')
+    check_equal(summary['failures'], {}, f'{what}: failures')
+    check_equal((summary['opened'], summary['closed']), (connections, connections), f'{what}: opened and closed')
+    check_equal(summary['requests'], connections * requests, f'{what}: requests')
+    check_equal(summary['leaked_packet_buffers'], 0, f'{what}: packet buffers lost')
+    latency = {k: f'{v["p50"] / 1e3:.0f}/{v["p99"] / 1e3:.0f} us' for k, v in summary['latency_ns'].items()}
+    note(f'{what}: {summary["retransmits"]} retransmits, {summary["packets_per_connection"]:.2f} packets a connection, '
+         f'p50/p99 {latency}')
+    rate(f'{what}', summary['rate_per_s'])
+    return summary
+
+
+@case('bench against nginx on the kernel: close, keep-alive, client closes first, IPv6')
+def against_nginx(lab):
+    client, server = lab.namespace('client'), lab.namespace('server')
+    for key in ('default', 'all'):
+        client.sysctl(f'net.ipv6.conf.{key}.disable_ipv6', 1)
+    lab.veth(client, 'tg0', server, 'tg1', b_offloads=True)
+    server.ip('addr', 'add', '10.0.0.1/8', 'dev', 'tg1')
+    server.ip('addr', 'add', 'fd00::1/64', 'dev', 'tg1', 'nodad')
+    server.sysctl('net.core.somaxconn', 4096)
+    web = nginx(lab, server)
+    total = 0
+    for what, connections, requests, words in (
+            ('Connection: close, the server closes first', 60_000, 1, ()),
+            ('Connection: close, the client closes first', 35_000, 1, ('--close', 'client')),
+            ('keep-alive, ten requests a connection', 6000, 10, ('--requests', 10)),
+            ('over IPv6', 3000, 1, ('--set', 'port.addresses=fd00::2/64', '--set', 'port.ranges=fd00::1:0+16'))):
+        target = '[fd00::1]:80' if 'IPv6' in what else '10.0.0.1:80'
+        summary = bench(lab, client, f'af_packet, bench against nginx, {what}', connections, '--target', target,
+                        '--set', 'limits.time_wait=100k', '--set', 'limits.time_wait_v6=8k', *words, requests=requests)
+        total += summary['closed']
+    check(total >= 100_000, f'{total} connections in all')
+    check(web.running(), 'nginx still runs')
+    web.stop()
+
+
+@case('bench against an even rate: as many as asked for, evenly')
+def even_rate(lab):
+    client, server = lab.namespace('client'), lab.namespace('server')
+    lab.veth(client, 'tg0', server, 'tg1', b_offloads=True)
+    server.ip('addr', 'add', '10.0.0.1/8', 'dev', 'tg1')
+    server.ip('addr', 'add', 'fd00::1/64', 'dev', 'tg1', 'nodad')
+    nginx(lab, server)
+    done = lab.tidegate(client, 'bench', '-c', lab.root / 'config' / 'bench-af_packet.toml', '--json', '--quiet',
+                        '--target', '10.0.0.1:80', '--rate', '1k', '--seconds', 4, seconds=40)
+    summary = json.loads(done.stdout)
+    check(summary['good'], summary['problems'])
+    check(3900 <= summary['closed'] <= 4010, f'{summary["closed"]} connections instead of 1000 a second for 4 s')
+
+
+def two_processes(lab, what, connections, *words, serve_words=(), requests=1):
+    host = lab.namespace('host')
+    socket = lab.folder / 'memif.sock'
+    vdev = '[eal]\nvdevs = ["net_memif0,role={role},id=0,socket-abstract=no,socket={socket}{more}"]\n'
+
+    def profile(name, role, more=''):
+        text = (lab.root / 'config' / name).read_text()
+        lines = [line for line in text.splitlines() if not line.startswith(('[eal]', 'vdevs'))]
+        # The profile as it is, but with a socket of the test's own.
+        return lab.write(name, vdev.format(role=role, socket=socket, more=more) + '\n'.join(
+            line for line in lines if not line.startswith('#')) + '\n')
+
+    server = lab.serve(host, profile('http-memif.toml', 'server'), '--set', 'limits.time_wait=400k', *serve_words)
+    summary = bench(lab, host, what, connections, *words, profile=profile('bench-memif.toml', 'client'),
+                    requests=requests)
+    ended = lab.ends_well(server)
+    check_equal(ended['opened'], connections, 'connections the server counted')
+    check_equal(service_counter(ended, 'http requests'), connections * requests, 'requests the server counted')
+    check_equal(ended['groups'][0]['connections_left'], 0, 'connections the server still has')
+    return summary
+
+
+@case('two processes over net_memif: 200,000 connections, none lost')
+def memif(lab):
+    two_processes(lab, 'memif, bench against serve, Connection: close', 200_000, '--concurrency', 128)
+
+
+@case('two processes over net_memif: keep-alive')
+def memif_keep_alive(lab):
+    two_processes(lab, 'memif, bench against serve, ten requests a connection', 10_000, '--requests', 10,
+                  '--concurrency', 64, requests=10)
+
+
+def demo(lab, *words, seconds=60):
+    done = lab.tidegate(lab.namespace('host'), 'demo', '--json', *words, seconds=seconds)
+    summary = json.loads(done.stdout)
+    check(summary['good'], summary['problems'])
+    check_equal(summary['failures'], {}, 'failures')
+    check_equal(summary['opened'], summary['closed'], 'opened and closed')
+    check_equal(summary['leaked_packet_buffers'], 0, 'packet buffers lost')
+    return summary
+
+
+@case('the demo: five seconds, good by its own account')
+def demo_seconds(lab):
+    summary = demo(lab, '--seconds', 5)
+    check(summary['closed'] > 10_000, f'{summary["closed"]} connections only')
+    rate('demo, both sides in one process', summary['rate_per_s'])
+    states = summary['groups'][0]['states_entered']
+    check_equal(states['TIME-WAIT'], summary['closed'], 'the server closed first, so all its ends are in TIME-WAIT')
+
+
+@case('the demo: IPv6, echo, an even rate, and two workers on one queue')
+def demo_variants(lab):
+    check_equal(demo(lab, '--connections', '20k', '--ipv6')['closed'], 20_000, 'connections over IPv6')
+    check_equal(demo(lab, '--connections', '500', '--service', 'echo', '--payload', '64k')['closed'], 500, 'echoes')
+    check_equal(demo(lab, '--connections', '20k', '--service', 'discard')['closed'], 20_000, 'discards')
+    closed = demo(lab, '--rate', '5k', '--seconds', 2)['closed']
+    check(9900 <= closed <= 10_010, f'{closed} connections instead of 5000 a second for 2 s')
+    summary = demo(lab, '--server-workers', 2, '--client-workers', 2, '--queues', 1, '--connections', '20k')
+    check_equal(summary['closed'], 20_000, 'connections of two workers each')
+    check(all(g['mailbox_frames'] > 0 for g in summary['groups']), 'no frame went from worker to worker')
+
+
+if __name__ == '__main__':
+    main()
