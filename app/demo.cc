@@ -16,6 +16,7 @@ namespace {
 constexpr std::uint64_t kFastestPerSecond = 1'000'000;
 constexpr std::uint16_t kFirstClientPort = 1024;
 constexpr std::uint64_t kPortsPerAddress = 65536 - kFirstClientPort;
+constexpr std::uint64_t kBlockBytes = 2048;
 constexpr const char* kBody = "Hello from Tidegate\n";
 
 struct Numbers {
@@ -109,7 +110,10 @@ ShardLimits limits_for(const Numbers& n, unsigned workers, bool ipv6, std::uint6
   limits.time_wait = static_cast<std::uint32_t>(time_wait);
   limits.connections_v6 = ipv6 ? limits.connections : 0;
   limits.time_wait_v6 = ipv6 ? limits.time_wait : 0;
-  limits.buffers = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(share * 8, 8192, 1u << 20));
+  // Both directions of a connection may fill their buffers; a second worker's share may come on top.
+  const std::uint64_t queued = std::min<std::uint64_t>(n.payload_bytes, TcpConfig{}.send_buffer_bytes);
+  const std::uint64_t blocks = share * 2 * (queued / kBlockBytes + 2) * (workers > 1 ? 2 : 1);
+  limits.buffers = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(blocks, 8192, 1u << 20));
   return limits;
 }
 
@@ -167,12 +171,10 @@ Result<Demo> make_demo(const DemoOptions& o, const DemoMachine& machine) {
   WorkerGroupConfig server;
   server.name = "server";
   server.workers = o.server_workers;
-  server.port.mac = MacAddress{{0x02, 0x74, 0x67, 0, 0, 1}};
   server.shard.interface.addresses = {IpPrefix{world.server, world.prefix}};
   WorkerGroupConfig client;
   client.name = "client";
   client.workers = o.client_workers;
-  client.port.mac = MacAddress{{0x02, 0x74, 0x67, 0, 0, 2}};
   client.shard.interface.addresses = {IpPrefix{world.client, world.prefix}};
   for (WorkerGroupConfig* group : {&server, &client}) {
     group->port.setting = "demo device";

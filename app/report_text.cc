@@ -59,9 +59,9 @@ std::string drop_lines(const std::vector<GroupSnapshot>& groups) {
 std::string left_over(const Summary& s) {
   std::string out;
   for (const GroupSnapshot& g : s.groups) {
-    out += fmt::format("  {:<20} {}: {} connections, {} buffers, {} in TIME-WAIT (expected: they last 2MSL)\n",
-                       out.empty() ? "left over" : "", g.name, format_count(g.shard.connections),
-                       format_count(g.shard.buffers_in_use), format_count(g.shard.time_wait));
+    out += fmt::format("  {:<20} {}: {} connections, {} buffers, {} in TIME-WAIT{}\n", out.empty() ? "left over" : "",
+                       g.name, format_count(g.shard.connections), format_count(g.shard.buffers_in_use),
+                       format_count(g.shard.time_wait), g.shard.time_wait > 0 ? " (as it should be: for 2MSL)" : "");
   }
   return out + fmt::format("  {:<20} {} packet buffers\n", "", format_count(s.leaked_mbufs));
 }

@@ -106,7 +106,10 @@ void Session::describe(const Output& output) const {
 std::vector<NamedCounter> service_counters(const ServiceSet& services) {
   std::vector<std::pair<std::string, const CountedService*>> named;
   for (const ServiceSet::Made& made : services.made) {
-    named.emplace_back(made.group + " " + made.name, made.service.get());
+    // The load client's counters are the summary itself; a service's counters begin with its type.
+    if (dynamic_cast<const LoadClient*>(made.service.get()) != nullptr) continue;
+    named.emplace_back(made.name == made.service->name() ? made.group : fmt::format("{} {}:", made.group, made.name),
+                       made.service.get());
   }
   return sum_services(named);
 }
