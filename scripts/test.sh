@@ -109,7 +109,7 @@ run_lint() {
 
 # Optimised, with every assertion on and warnings as errors.
 run_unit() {
-  configure "$where/unit" -Db_ndebug=false -Dwerror=true &&
+  configure "$where/unit" -Doptimization=2 -Db_ndebug=false -Dwerror=true &&
     meson_tests "$where/unit" --no-suite e2e --no-suite package
 }
 
