@@ -89,8 +89,8 @@ std::size_t TcpEngine::send(ConnectionId id, std::span<const std::uint8_t> data)
     sent += taken;
   }
   cold.tx_bytes = cold.tx_bytes + static_cast<std::uint32_t>(sent);
-  if (sent > 0) mark_dirty(id.index);
   if (sent < data.size() && in(hot.state, kMaySend) && !hot.has(kTcbFinQueued)) hot.set(kTcbWantWritable);
+  if (sent > 0 || hot.has(kTcbWantWritable)) mark_dirty(id.index);
   return sent;
 }
 
@@ -110,6 +110,7 @@ bool TcpEngine::send_static(ConnectionId id, std::span<const std::uint8_t> data)
   const std::uint32_t chunk = chunks_.allocate_reference(data);
   if (chunk == kNone) {
     hot.set(kTcbWantWritable);
+    mark_dirty(id.index);
     return false;
   }
   if (hot.tx_head == kNone) {

@@ -143,6 +143,8 @@ class TcpEngine {
 
  private:
   using Tick = std::uint32_t;
+  /// How soon a service whose send() found no free block is asked to try again.
+  static constexpr Tick kStarvedRetryTicks = 10;
 
   /// What a table reference leads to: the upper two bits.
   enum class RefKind : std::uint32_t { kTcb = 0, kTimeWait4 = 1, kTimeWait6 = 2 };
@@ -246,6 +248,7 @@ class TcpEngine {
   void on_timer(std::uint32_t index);
   void on_retransmit(std::uint32_t index);
   void on_persist(std::uint32_t index);
+  void on_starved(std::uint32_t index);
   void on_life(std::uint32_t index);
 
   // calls.cc

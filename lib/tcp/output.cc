@@ -48,6 +48,9 @@ void TcpEngine::output_data(std::uint32_t index) {
   const bool idle = cold.snd_max == hot.snd_una;
   const bool waiting = cold.tx_bytes > 0 || (hot.has(kTcbFinQueued) && !hot.has(kTcbFinSent));
   if (idle && waiting && (cold.timers & kTimerPersist) == 0) arm_persist(index);
+  // send() found no block and there is nothing whose ACK would tell the service to try again: a timer does.
+  const bool starved = hot.has(kTcbWantWritable) && cold.tx_bytes == 0;
+  if (idle && starved && (cold.timers & kTimerPersist) == 0) arm(index, kTimerPersist, tick_ + kStarvedRetryTicks);
 }
 
 /// One segment of new (or, after a timeout, old) data if windows, Nagle and silly-window avoidance allow it.

@@ -100,6 +100,8 @@ bool TcpEngine::accept_in_order(std::uint32_t index, const std::uint8_t* data, s
     hot.set(kTcbReadPending);
     push_event(index, EventType::kReadable, {data, len});
   } else {
+    // Window edges rounded up to the scale can creep beyond the buffer, an octet at a time; the buffer itself does not.
+    if (cold_[index].rx_bytes >= config_.tcp.receive_buffer_bytes) return false;
     if (!append_receive(index, {data, len}, ChunkPool::Share::kReceive)) return false;
     if (!hot.has(kTcbReadPending)) offer(index);
   }

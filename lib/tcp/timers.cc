@@ -127,6 +127,7 @@ void TcpEngine::on_persist(std::uint32_t index) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   disarm(cold, kTimerPersist);
+  if (hot.has(kTcbWantWritable) && cold.tx_bytes == 0) return on_starved(index);
   // `probes` counts those that nothing at all has answered.
   if (cold.probes >= config_.tcp.data_retries) return release(index, CloseReason::kTimeout);
   // A peer that answers may keep us waiting for ever (RFC 9293 3.8.6.1), but not once our service has gone: a closed
@@ -140,6 +141,13 @@ void TcpEngine::on_persist(std::uint32_t index) {
   if (cold.retransmits < 16) ++cold.retransmits;
   hot.set(kTcbProbe);
   mark_dirty(index);
+}
+
+/// Blocks may be free again. With the event space nearly full, a tick later will do.
+void TcpEngine::on_starved(std::uint32_t index) {
+  if (n_events_ + 64 > kMaxEvents) return arm(index, kTimerPersist, tick_ + 1);
+  hot_[index].clear(kTcbWantWritable);
+  push_event(index, EventType::kWritable);
 }
 
 void TcpEngine::on_life(std::uint32_t index) {

@@ -49,6 +49,52 @@ TEST_P(Limits, SendTakesLessWhenBlocksRunOutAndSaysWhenThereAreMore) {
   EXPECT_EQ(l.shard().counters().buffers_in_use, 0u);
 }
 
+TEST_P(Limits, ASendThatFoundNoBlockAndHasNothingInFlightIsAskedToTryAgain) {
+  LadderSetup s = setup();
+  s.adjust = [](ShardConfig& config) { config.limits.buffers = 16; };
+  Ladder l(s);
+  l.service().set_consume(false);
+  l.syn_received(Open::kPassive);
+  l.send(seg(kAck));
+  // Unread data of one connection takes more of the pool than data to send may.
+  for (std::uint32_t i = 0; i < 20; ++i) l.send(seg(kAck).seq(1 + i * 1400).len(1400));
+  l.forget_sent();
+  ASSERT_GE(l.shard().counters().buffers_in_use, 12u) << l.text();
+  const Ladder::Flow hog = l.new_flow(40'001);
+  l.send(seg(kSyn).mss(1460));
+  l.expect(seg(kSyn | kAck).seq(0).ack(1));
+  l.send(seg(kAck));
+  const ConnectionId second = l.service().connection();
+  l.act([&](Connections& c) { EXPECT_EQ(c.send(second, octets("hello")), 0u); });
+  l.advance(Duration::ms(100));
+  EXPECT_GE(l.service().count(EventType::kWritable), 1u) << "asked again although nothing was in flight";
+  // The hog goes, and then the send succeeds.
+  const Ladder::Flow waiting = l.flow;
+  l.flow = hog;
+  l.send(seg(kRst | kAck).seq(l.flow.peer_nxt));
+  l.flow = waiting;
+  l.act([&](Connections& c) { EXPECT_EQ(c.send(second, octets("hello")), 5u); });
+  l.expect(seg(kAck).seq(1).data("hello"));
+}
+
+TEST_P(Limits, OneOctetSegmentsDoNotCreepBeyondTheReceiveBuffer) {
+  LadderSetup s = setup();
+  s.tcp.receive_buffer_bytes = 1u << 20;  // window scale 5: edges are rounded up to 32 octets
+  s.peer_syn = seg(kSyn).mss(1460).wscale(7);
+  s.adjust = [](ShardConfig& config) { config.limits.buffers = 2048; };
+  Ladder l(s);
+  l.established();
+  l.service().set_consume(false);
+  std::uint32_t seq = 1;
+  for (; seq + 1400 < (1u << 20); seq += 1400) l.send(seg(kAck).seq(seq).len(1400));
+  for (int i = 0; i < 4000; ++i, ++seq) l.send(seg(kAck).seq(seq).len(1));
+  l.forget_sent();
+  ConnectionInfo info;
+  l.act([&](Connections& c) { EXPECT_TRUE(c.info(l.id(), info)); });
+  EXPECT_LE(info.receive_queue_bytes, (1u << 20));
+  EXPECT_GE(info.receive_queue_bytes, (1u << 20) - 1400);
+}
+
 TEST_P(Limits, FramesRunOutAndTheConnectionRecovers) {
   Ladder l(setup());
   // Four frames in all, which the transmit burst keeps at hand; what arrives brings one more each time.
