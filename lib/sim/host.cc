@@ -53,9 +53,9 @@ SimHost::~SimHost() {
   if (out_ != nullptr) (void)frames_not_returned();
 }
 
-bool SimHost::deliver(std::span<const std::uint8_t> frame) {
+bool SimHost::deliver(std::span<const std::uint8_t> frame, bool exact) {
   Frame received;
-  if (!pool_.receive(frame, received)) return false;
+  if (!pool_.receive(frame, received, exact)) return false;
   arrived_.push_back(received);
   return true;
 }

@@ -42,8 +42,8 @@ class SimHost {
   /// Services are told of events in bulk of at most this many frames; 64 unless a test wants one at a time.
   void set_burst(unsigned burst) { burst_ = burst; }
 
-  /// A frame from the wire, seen by the next run(). False when no buffer was left.
-  bool deliver(std::span<const std::uint8_t> frame);
+  /// A frame from the wire, seen by the next run(). False when no buffer was left. `exact`: see FramePool::receive().
+  bool deliver(std::span<const std::uint8_t> frame, bool exact = false);
   /// One turn of the worker's loop: poll, everything delivered, timers, transmit.
   void run(Instant now);
   /// Announces the addresses of the shard.

@@ -147,17 +147,16 @@ constexpr std::pair<const char*, Scenario> kScenarios[] = {
     {"a listener opens and closes", listener_opens_and_closes},
 };
 
-// Figure 5 with its note 1, RST in SYN-RECEIVED back to LISTEN. Note 2, FIN-WAIT-1 to TIME-WAIT by one segment, takes
-// the arrows by way of FIN-WAIT-2, in the order of 3.10.7.4: the fifth step, then the eighth. Note 3, any state to
-// CLOSED by RST or abort, is covered state by state in test/stack.
+// Figure 5 with its notes: [1] RST in SYN-RECEIVED back to LISTEN, [2] FIN-WAIT-1 to TIME-WAIT. The arrow of note [3],
+// any state to CLOSED by RST or abort, is covered state by state in test/stack.
 constexpr std::pair<S, S> kFigure5[] = {
     {S::kClosed, S::kListen},         {S::kClosed, S::kSynSent},      {S::kListen, S::kClosed},
     {S::kListen, S::kSynReceived},    {S::kListen, S::kSynSent},      {S::kSynSent, S::kClosed},
     {S::kSynSent, S::kSynReceived},   {S::kSynSent, S::kEstablished}, {S::kSynReceived, S::kEstablished},
     {S::kSynReceived, S::kFinWait1},  {S::kSynReceived, S::kListen},  {S::kEstablished, S::kFinWait1},
     {S::kEstablished, S::kCloseWait}, {S::kFinWait1, S::kFinWait2},   {S::kFinWait1, S::kClosing},
-    {S::kFinWait2, S::kTimeWait},     {S::kClosing, S::kTimeWait},    {S::kCloseWait, S::kLastAck},
-    {S::kLastAck, S::kClosed},        {S::kTimeWait, S::kClosed},
+    {S::kFinWait1, S::kTimeWait},     {S::kFinWait2, S::kTimeWait},   {S::kClosing, S::kTimeWait},
+    {S::kCloseWait, S::kLastAck},     {S::kLastAck, S::kClosed},      {S::kTimeWait, S::kClosed},
 };
 
 class Rfc9293Figure5 : public testing::TestWithParam<bool> {};

@@ -1,0 +1,206 @@
+/// The pieces of lib/tcp that stand alone: states, round trips, congestion, initial numbers, data blocks.
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "base/drop.hh"
+#include "sim/heap_resource.hh"
+#include "tcp/chunks.hh"
+#include "tcp/congestion.hh"
+#include "tcp/counters.hh"
+#include "tcp/isn.hh"
+#include "tcp/rtt.hh"
+#include "tcp/state.hh"
+
+namespace tidegate {
+namespace {
+
+using S = TcpState;
+
+// RFC 9293 figure 5, its notes, and RST or abort from wherever there is a TCB.
+constexpr std::pair<S, S> kAllowed[] = {
+    {S::kClosed, S::kListen},        {S::kClosed, S::kSynSent},        {S::kListen, S::kSynReceived},
+    {S::kListen, S::kSynSent},       {S::kListen, S::kClosed},         {S::kSynSent, S::kSynReceived},
+    {S::kSynSent, S::kEstablished},  {S::kSynSent, S::kClosed},        {S::kSynReceived, S::kEstablished},
+    {S::kSynReceived, S::kFinWait1}, {S::kSynReceived, S::kCloseWait}, {S::kSynReceived, S::kListen},
+    {S::kSynReceived, S::kClosed},   {S::kEstablished, S::kFinWait1},  {S::kEstablished, S::kCloseWait},
+    {S::kEstablished, S::kClosed},   {S::kFinWait1, S::kFinWait2},     {S::kFinWait1, S::kClosing},
+    {S::kFinWait1, S::kTimeWait},    {S::kFinWait1, S::kClosed},       {S::kFinWait2, S::kTimeWait},
+    {S::kFinWait2, S::kClosed},      {S::kCloseWait, S::kLastAck},     {S::kCloseWait, S::kClosed},
+    {S::kClosing, S::kTimeWait},     {S::kClosing, S::kClosed},        {S::kLastAck, S::kClosed},
+    {S::kTimeWait, S::kClosed},      {S::kTimeWait, S::kSynReceived},
+};
+
+TEST(Rfc9293Figure5Table, HasTheseArrowsAndNoOthers) {
+  const std::set<std::pair<S, S>> allowed(std::begin(kAllowed), std::end(kAllowed));
+  for (std::size_t i = 0; i < kTcpStateCount; ++i) {
+    for (std::size_t j = 0; j < kTcpStateCount; ++j) {
+      const auto from = static_cast<S>(i);
+      const auto to = static_cast<S>(j);
+      EXPECT_EQ(transition_allowed(from, to), allowed.count({from, to}) == 1)
+          << state_name(from) << " to " << state_name(to);
+    }
+  }
+}
+
+TEST(Rfc9293Figure5Table, StatesHaveTheNamesOfTheRfc) {
+  EXPECT_EQ(kTcpStateCount, 11u);
+  EXPECT_EQ(state_name(S::kClosed), "CLOSED");
+  EXPECT_EQ(state_name(S::kFinWait2), "FIN-WAIT-2");
+  EXPECT_EQ(state_name(S::kTimeWait), "TIME-WAIT");
+  std::set<std::string_view> names(kTcpStateNames.begin(), kTcpStateNames.end());
+  EXPECT_EQ(names.size(), kTcpStateCount);
+  std::set<std::string_view> counters(kTcpCounterNames.begin(), kTcpCounterNames.end());
+  EXPECT_EQ(counters.size(), kTcpCounterCount);
+}
+
+TEST(Rfc6298, TimeoutBeforeTheFirstSampleIsTheInitialOne) {
+  TcpConfig config;
+  TcbCold cold{};
+  rtt_reset(cold, config);
+  EXPECT_EQ(cold.rto_ms, 1000u);
+}
+
+TEST(Rfc6298, FirstSampleSetsSmoothedAndHalfAsVariance) {
+  TcpConfig config;
+  TcbCold cold{};
+  rtt_reset(cold, config);
+  rtt_sample(cold, 100'000, config);
+  EXPECT_EQ(cold.srtt_us, 100'000u);
+  EXPECT_EQ(cold.rttvar_us, 50'000u);
+  EXPECT_EQ(cold.rto_ms, 300u);
+}
+
+TEST(Rfc6298, LaterSamplesWeighAnEighthAndAQuarter) {
+  TcpConfig config;
+  TcbCold cold{};
+  rtt_reset(cold, config);
+  rtt_sample(cold, 100'000, config);
+  rtt_sample(cold, 180'000, config);
+  EXPECT_EQ(cold.srtt_us, 110'000u);
+  EXPECT_EQ(cold.rttvar_us, 50'000u - 12'500u + 20'000u);
+  EXPECT_EQ(cold.rto_ms, 340u);
+}
+
+TEST(Rfc6298, TimeoutStaysWithinItsBounds) {
+  TcpConfig config;
+  TcbCold cold{};
+  rtt_reset(cold, config);
+  for (int i = 0; i < 50; ++i) rtt_sample(cold, 10, config);
+  EXPECT_GE(cold.rto_ms, config.rto_min_ms);
+  EXPECT_LE(cold.rto_ms, config.rto_min_ms + 1);
+  rtt_sample(cold, 0xffff'ffff, config);
+  EXPECT_EQ(cold.rto_ms, config.rto_max_ms);
+}
+
+TEST(Rfc6298, BackoffDoublesUpToTheMaximum) {
+  TcpConfig config;
+  TcbCold cold{};
+  rtt_reset(cold, config);
+  EXPECT_EQ(rto_with_backoff(cold, 0, config), 1000u);
+  EXPECT_EQ(rto_with_backoff(cold, 3, config), 8000u);
+  EXPECT_EQ(rto_with_backoff(cold, 6, config), 60'000u);
+  EXPECT_EQ(rto_with_backoff(cold, 255, config), 60'000u);
+}
+
+TEST(Rfc6928, InitialWindowIsTenSegmentsOrWhatTheRfcLeaves) {
+  TcpConfig config;
+  TcbHot hot{};
+  TcbCold cold{};
+  hot.mss = 1460;
+  congestion_start(hot, cold, config);
+  EXPECT_EQ(cold.cwnd, 14'600u);
+  hot.mss = 536;
+  congestion_start(hot, cold, config);
+  EXPECT_EQ(cold.cwnd, 5360u);
+  hot.mss = 8960;
+  congestion_start(hot, cold, config);
+  EXPECT_EQ(cold.cwnd, 17'920u);
+  // RFC 5681 3.1: a lost SYN or SYN-ACK leaves one segment.
+  hot.set(kTcbSynRetransmitted);
+  congestion_start(hot, cold, config);
+  EXPECT_EQ(cold.cwnd, 8960u);
+}
+
+TEST(Rfc5681, TimeoutLeavesOneSegmentAndHalvesOnce) {
+  TcpConfig config;
+  TcbHot hot{};
+  TcbCold cold{};
+  hot.mss = 1000;
+  hot.snd_una = SeqNum(0xffff'f000);
+  cold.snd_max = hot.snd_una + 20'000;
+  congestion_start(hot, cold, config);
+  congestion_on_timeout(hot, cold, true);
+  EXPECT_EQ(cold.cwnd, 1000u);
+  EXPECT_EQ(cold.ssthresh, 10'000u);
+  cold.snd_max = hot.snd_una + 1000;
+  congestion_on_timeout(hot, cold, false);
+  EXPECT_EQ(cold.ssthresh, 10'000u);
+  cold.snd_max = hot.snd_una + 100;
+  congestion_on_timeout(hot, cold, true);
+  EXPECT_EQ(cold.ssthresh, 2000u) << "never below two segments";
+}
+
+TEST(Rfc5681, CongestionAvoidanceGrowsByOneSegmentInARoundTrip) {
+  TcbHot hot{};
+  TcbCold cold{};
+  hot.mss = 1000;
+  cold.cwnd = 10'000;
+  cold.ssthresh = 5000;
+  for (int i = 0; i < 10; ++i) congestion_on_ack(hot, cold, 1000);
+  EXPECT_NEAR(cold.cwnd, 11'000, 100);
+}
+
+TEST(Rfc6528, InitialNumbersFollowAFourMicrosecondClock) {
+  const HashKey key{1, 2};
+  const FlowKey flow{IpAddress::v4(10, 0, 0, 1), IpAddress::v4(10, 0, 0, 2), 80, 1024};
+  const SeqNum at = initial_sequence_number(key, flow, Instant::from_ns(0));
+  EXPECT_EQ(initial_sequence_number(key, flow, Instant::from_ns(4000)) - at, 1);
+  EXPECT_EQ(initial_sequence_number(key, flow, Instant::from_ns(4'000'000'000)) - at, 1'000'000);
+  FlowKey other = flow;
+  other.remote_port = 1025;
+  EXPECT_NE(initial_sequence_number(key, other, Instant::from_ns(0)), at);
+  EXPECT_NE(initial_sequence_number(HashKey{1, 3}, flow, Instant::from_ns(0)), at);
+  EXPECT_NE(timestamp_offset(key, flow), at.value());
+}
+
+TEST(ChunkPool, SharesKeepABlockForWhatFreesTheOthers) {
+  HeapResource memory;
+  ChunkPool pool(64, 8, &memory);
+  unsigned taken = 0;
+  while (pool.allocate(ChunkPool::Share::kReassembly) != kNone) ++taken;
+  EXPECT_EQ(taken, 40u);
+  while (pool.allocate(ChunkPool::Share::kSend) != kNone) ++taken;
+  EXPECT_EQ(taken, 48u);
+  while (pool.allocate(ChunkPool::Share::kReceive) != kNone) ++taken;
+  EXPECT_EQ(taken, 56u);
+  while (pool.allocate(ChunkPool::Share::kDelivery) != kNone) ++taken;
+  EXPECT_EQ(taken, 64u);
+  // References to constant memory need no block.
+  const std::uint8_t page[4] = {1, 2, 3, 4};
+  unsigned references = 0;
+  while (pool.allocate_reference(page) != kNone) ++references;
+  EXPECT_EQ(references, 8u);
+  EXPECT_EQ(pool.in_use(), 72u);
+}
+
+TEST(ChunkPool, AppendTrimAndFree) {
+  HeapResource memory;
+  ChunkPool pool(8, 0, &memory);
+  const std::uint32_t chunk = pool.allocate(ChunkPool::Share::kDelivery);
+  ASSERT_NE(chunk, kNone);
+  std::vector<std::uint8_t> data(3000);
+  for (std::size_t i = 0; i < data.size(); ++i) data[i] = static_cast<std::uint8_t>(i);
+  EXPECT_EQ(pool.append(chunk, data), kChunkBytes);
+  EXPECT_EQ(pool.room(chunk), 0u);
+  pool.trim_front(chunk, 100);
+  EXPECT_EQ(pool[chunk].len, kChunkBytes - 100);
+  EXPECT_EQ(pool[chunk].data[0], 100);
+  EXPECT_EQ(pool.room(chunk), 0u) << "the room at the front is not used again";
+  pool.free_list(chunk);
+  EXPECT_EQ(pool.in_use(), 0u);
+}
+
+}  // namespace
+}  // namespace tidegate
