@@ -358,6 +358,7 @@ const Section& section_named(std::string_view name) {
 std::string settings_reference() {
   std::string out;
   for (const Section& section : section_table()) {
+    if (!out.empty()) out += '\n';
     const std::string_view open = section.repeated ? "[[" : "[";
     const std::string_view close = section.repeated ? "]]" : "]";
     out += fmt::format("### `{}{}{}`\n\n{}\n\n", open, section.name, close, section.help);
@@ -365,7 +366,6 @@ std::string settings_reference() {
     for (const Setting& s : section.settings) {
       out += fmt::format("| `{}` | {} | {} | {} | {} |\n", s.key, s.kind, s.range, s.fallback, s.help);
     }
-    out += '\n';
   }
   return out;
 }

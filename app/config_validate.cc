@@ -37,7 +37,7 @@ bool ConfigLoader::is_local(IpAddress address) const {
 
 void ConfigLoader::validate_port() {
   const PortSettings& port = config_.port;
-  if (port.addresses.empty() && port.ranges.empty() && !failed("port.addresses")) {
+  if (port.addresses.empty() && port.ranges.empty() && !failed("port.addresses") && !failed("port.ranges")) {
     fail("port.addresses", "is missing; add addresses = [\"10.0.0.1/24\"] to [port]");
   }
   std::vector<AddressRange> seen;
