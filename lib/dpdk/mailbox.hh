@@ -12,7 +12,7 @@
 #include <memory>
 #include <vector>
 
-#include "dpdk/compat.hh"
+#include "dpdk/packets.hh"
 
 namespace tidegate {
 
@@ -49,7 +49,7 @@ class MailboxGrid {
     for (auto& box : boxes_) {
       if (box == nullptr) continue;
       rte_mbuf* packets[32];
-      while (const unsigned n = box->pop(packets, 32)) rte_pktmbuf_free_bulk(packets, n);
+      while (const unsigned n = box->pop(packets, 32)) free_packets(packets, n);
     }
   }
 

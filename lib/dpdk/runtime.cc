@@ -10,6 +10,7 @@
 #include "dpdk/compat.hh"
 #include "dpdk/mailbox.hh"
 #include "dpdk/mbufs.hh"
+#include "dpdk/packets.hh"
 #include "dpdk/port.hh"
 #include "dpdk/spread.hh"
 #include "dpdk/telemetry_server.hh"
@@ -241,6 +242,7 @@ Result<void> Runtime::start() {
   for (Slot& slot : impl_->slots) {
     slot.worker->reset();
     if (const int failed = rte_eal_remote_launch(run_worker, slot.worker.get(), slot.lcore); failed != 0) {
+      slot.worker->never_ran();
       impl_->running = true;
       (void)stop().ok();
       return Error{"lcore " + std::to_string(slot.lcore) + " does not take a worker: " + rte_strerror(-failed) + "."};
@@ -261,11 +263,12 @@ Result<void> Runtime::stop(Duration limit) {
   std::string late;
   for (std::size_t i = 0; i < impl_->slots.size(); ++i) {
     const unsigned lcore = impl_->slots[i].lcore;
-    while (rte_eal_get_lcore_state(lcore) == RUNNING && monotonic_ns() < until) {
+    const Worker& worker = *impl_->slots[i].worker;
+    while (!worker.finished() && monotonic_ns() < until) {
       const timespec nap{0, 100'000};
       nanosleep(&nap, nullptr);
     }
-    if (rte_eal_get_lcore_state(lcore) == RUNNING)
+    if (!worker.finished())
       late += (late.empty() ? "" : ", ") + std::to_string(i) + " (lcore " + std::to_string(lcore) + ")";
     else
       rte_eal_wait_lcore(lcore);
@@ -284,8 +287,8 @@ void Runtime::Impl::drain_rings() {
     if (group.port->info().driver != "net_ring") continue;
     for (std::uint16_t queue = 0; queue < group.port->info().rx_queues; ++queue) {
       rte_mbuf* packets[kMaxBurst];
-      while (const std::uint16_t n = rte_eth_rx_burst(group.port->info().number, queue, packets, kMaxBurst))
-        rte_pktmbuf_free_bulk(packets, n);
+      while (const unsigned n = receive_packets(group.port->info().number, queue, packets, kMaxBurst))
+        free_packets(packets, n);
     }
   }
 }

@@ -8,6 +8,8 @@
 #include <bit>
 #include <cstring>
 
+#include "dpdk/packets.hh"
+
 namespace tidegate {
 
 namespace {
@@ -61,12 +63,7 @@ unsigned Worker::allocate(void* context, Frame* frames, unsigned count) {
   auto& self = *static_cast<Worker*>(context);
   rte_mbuf* packets[kMaxBurst];
   count = std::min(count, kMaxBurst);
-  if (rte_pktmbuf_alloc_bulk(self.setup_.pool, packets, count) != 0) {
-    // All or nothing failed: take what is left.
-    unsigned got = 0;
-    while (got < count && (packets[got] = rte_pktmbuf_alloc(self.setup_.pool)) != nullptr) ++got;
-    count = got;
-  }
+  count = allocate_packets(self.setup_.pool, packets, count);
   for (unsigned i = 0; i < count; ++i) {
     Frame& frame = frames[i];
     frame = Frame{};
@@ -79,7 +76,10 @@ unsigned Worker::allocate(void* context, Frame* frames, unsigned count) {
 
 void Worker::release(void* context, Frame* frames, unsigned count) {
   (void)context;
-  for (unsigned i = 0; i < count; ++i) rte_pktmbuf_free(static_cast<rte_mbuf*>(frames[i].owner));
+  for (unsigned i = 0; i < count; ++i) {
+    auto* packet = static_cast<rte_mbuf*>(frames[i].owner);
+    free_packets(&packet, 1);
+  }
 }
 
 void Worker::transmit(void* context, Frame* frames, unsigned count) {
@@ -108,13 +108,13 @@ void Worker::send_pending() {
         const std::uint16_t ready = rte_eth_tx_prepare(setup_.port, setup_.index, &pending_[sent], n);
         if (ready == 0) {
           // The device will never take this one.
-          rte_pktmbuf_free(pending_[sent++]);
+          free_packets(&pending_[sent++], 1);
           ++stats_.drops_transmit_queue_full;
           continue;
         }
         n = ready;
       }
-      const std::uint16_t done = rte_eth_tx_burst(setup_.port, setup_.index, &pending_[sent], n);
+      const std::uint16_t done = send_packets(setup_.port, setup_.index, &pending_[sent], n);
       stats_.tx_frames += done;
       sent += done;
       if (done < n) break;
@@ -142,10 +142,10 @@ bool Worker::make_writable(rte_mbuf*& packet) {
   if (RTE_MBUF_DIRECT(packet) && rte_mbuf_refcnt_read(packet) == 1) [[likely]]
     return true;
   // Somebody else holds the data too, and the stack writes into what it receives: work on a copy.
-  rte_mbuf* copy = rte_pktmbuf_copy(packet, setup_.pool, 0, UINT32_MAX);
+  rte_mbuf* copy = copy_packet(packet, setup_.pool);
   if (copy == nullptr) return false;
   copy->port = packet->port;
-  rte_pktmbuf_free(packet);
+  free_packets(&packet, 1);
   packet = copy;
   return true;
 }
@@ -172,7 +172,7 @@ void Worker::deliver(Instant now, TxBurst& out, rte_mbuf** packets, unsigned cou
     if (i + 2 < count) __builtin_prefetch(rte_pktmbuf_mtod(packets[i + 2], void*));
     if (!make_writable(packets[i]) || !to_frame(packets[i], frames[n])) [[unlikely]] {
       ++stats_.drops_rx_multi_segment;
-      rte_pktmbuf_free(packets[i]);
+      free_packets(&packets[i], 1);
       continue;
     }
     ++n;
@@ -184,7 +184,7 @@ void Worker::deliver(Instant now, TxBurst& out, rte_mbuf** packets, unsigned cou
 void Worker::show_to_others(const rte_mbuf* packet) {
   for (unsigned to = 0; to < setup_.workers; ++to) {
     if (to == setup_.index) continue;
-    rte_mbuf* copy = rte_pktmbuf_copy(packet, setup_.pool, 0, UINT32_MAX);
+    rte_mbuf* copy = copy_packet(packet, setup_.pool);
     if (copy == nullptr) {
       ++stats_.drops_mailbox_full;
       continue;
@@ -200,7 +200,7 @@ void Worker::pass_on(unsigned to, rte_mbuf** packets, unsigned count) {
   stats_.mailbox_out += taken;
   if (taken == count) return;
   stats_.drops_mailbox_full += count - taken;
-  rte_pktmbuf_free_bulk(packets + taken, count - taken);
+  free_packets(packets + taken, count - taken);
 }
 
 void Worker::verify_spread(const FlowKey& flow) {
@@ -246,7 +246,7 @@ bool Worker::receive(Instant now, TxBurst& out) {
   rte_mbuf* packets[kMaxBurst];
   bool any = false;
   if (setup_.index < setup_.rx_queues) {
-    const unsigned n = rte_eth_rx_burst(setup_.port, setup_.index, packets, kMaxBurst);
+    const unsigned n = receive_packets(setup_.port, setup_.index, packets, kMaxBurst);
     ++stats_.rx_bursts[std::min<unsigned>(static_cast<unsigned>(std::bit_width(n)), WorkerStats::kBurstBuckets - 1)];
     if (n > 0) {
       any = true;
@@ -323,6 +323,7 @@ void Worker::idle(Instant now) {
 }
 
 void Worker::run() {
+  (void)commands_.load(std::memory_order_acquire);
   // The default slack of 50 us would make short sleeps long.
   prctl(PR_SET_TIMERSLACK, 1000UL);
   TxBurst out({this, &Worker::allocate, &Worker::transmit, &Worker::release});
@@ -365,12 +366,13 @@ void Worker::run() {
   out.flush();
   finish();
   publish();
+  finished_.store(true, std::memory_order_release);
 }
 
 void Worker::finish() {
   for (unsigned i = 0; i < 1000 && n_pending_ > 0; ++i) send_pending();
   stats_.drops_transmit_queue_full += n_pending_;
-  rte_pktmbuf_free_bulk(pending_.data(), n_pending_);
+  free_packets(pending_.data(), n_pending_);
   n_pending_ = 0;
 }
 

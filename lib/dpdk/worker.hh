@@ -50,7 +50,13 @@ class Worker {
   void run();
   void command(Command c) { commands_.fetch_or(c, std::memory_order_release); }
   /// Before run(): forgets commands of an earlier life.
-  void reset() { commands_.store(0, std::memory_order_relaxed); }
+  void reset() {
+    finished_.store(false, std::memory_order_relaxed);
+    commands_.store(0, std::memory_order_release);
+  }
+  void never_ran() { finished_.store(true, std::memory_order_relaxed); }
+  /// run() has done its last; what it wrote may be read.
+  [[nodiscard]] bool finished() const { return finished_.load(std::memory_order_acquire); }
   bool job(const std::function<void(Shard&, Instant)>& what, Duration limit);
   [[nodiscard]] WorkerStats stats() const;
 
@@ -99,6 +105,7 @@ class Worker {
   std::vector<Stage> stages_;
 
   alignas(64) std::atomic<std::uint32_t> commands_ = 0;
+  std::atomic<bool> finished_ = true;
   std::atomic<int> job_state_ = kIdle;
   std::function<void(Shard&, Instant)> job_;
   std::mutex job_mutex_;
