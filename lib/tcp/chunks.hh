@@ -94,6 +94,8 @@ class ChunkPool {
   std::uint32_t append(std::uint32_t i, std::span<const std::uint8_t> from) {
     Chunk& c = headers_[i];
     const std::uint32_t space = room(i);
+    // A chunk that refers to constant memory has no block to look for.
+    if (space == 0) return 0;
     const std::uint32_t n = from.size() < space ? static_cast<std::uint32_t>(from.size()) : space;
     std::memcpy(block_data(c.block) + (c.data - block_data(c.block)) + c.len, from.data(), n);
     c.len += n;

@@ -202,5 +202,15 @@ TEST(ChunkPool, AppendTrimAndFree) {
   EXPECT_EQ(pool.in_use(), 0u);
 }
 
+TEST(ChunkPool, NothingIsAppendedToConstantMemory) {
+  HeapResource memory;
+  ChunkPool pool(8, 1, &memory);
+  static const std::uint8_t kPage[4] = {1, 2, 3, 4};
+  const std::uint32_t chunk = pool.allocate_reference(kPage);
+  EXPECT_EQ(pool.room(chunk), 0u);
+  EXPECT_EQ(pool.append(chunk, kPage), 0u);
+  EXPECT_EQ(pool[chunk].len, 4u);
+}
+
 }  // namespace
 }  // namespace tidegate
