@@ -1,7 +1,8 @@
 #pragma once
 /// The set of configured paths, matched octet by octet as a request arrives: the position is a range of the sorted
 /// paths that still fit, so a path cut anywhere needs eight octets of state and no copy.
-/// Thread rule: read-only after construction. Cost: with one path left, a memcmp; else a binary search an octet.
+/// Thread rule: read-only after construction. Cost: with one path left a memcmp, in a shared prefix two compares an
+/// octet, where paths part a binary search.
 
 #include <algorithm>
 #include <cstdint>
@@ -41,6 +42,11 @@ class Paths {
         return;
       }
       const std::uint8_t octet = octets[i];
+      // Sorted paths whose ends agree on an octet all agree on it: the common case inside a shared prefix.
+      if (octet_of(cursor.low, cursor.length) == octet && octet_of(cursor.high - 1u, cursor.length) == octet) {
+        ++cursor.length;
+        continue;
+      }
       const auto first = paths_.begin() + cursor.low;
       const auto last = paths_.begin() + cursor.high;
       const std::size_t at = cursor.length;
@@ -62,6 +68,11 @@ class Paths {
   }
 
  private:
+  /// -1 behind the end.
+  [[nodiscard]] int octet_of(std::size_t path, std::size_t at) const {
+    return at < paths_[path].size() ? static_cast<std::uint8_t>(paths_[path][at]) : -1;
+  }
+
   std::vector<std::string> paths_;
 };
 
