@@ -35,7 +35,4 @@ inline int telemetry_add(rte_tel_data* data, const char* name, std::uint64_t val
 #endif
 }
 
-/// A device may be absent (ports made by hand); its structure is opaque since 22.11.
-inline const char* device_name(const rte_device* device) { return device != nullptr ? rte_dev_name(device) : ""; }
-
 }  // namespace tidegate::compat
