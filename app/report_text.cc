@@ -56,6 +56,22 @@ std::string drop_lines(const std::vector<GroupSnapshot>& groups) {
   return out.empty() ? fmt::format("  {:<20} none\n", "drops") : out;
 }
 
+std::string close_lines(const std::vector<GroupSnapshot>& groups) {
+  std::string out;
+  for (const GroupSnapshot& g : groups) {
+    std::string line;
+    for (const auto& [name, counter] :
+         {std::pair{"in good order", TcpCounter::kClosedNormal}, std::pair{"reset", TcpCounter::kClosedReset},
+          std::pair{"refused", TcpCounter::kClosedRefused}, std::pair{"timed out", TcpCounter::kClosedTimeout},
+          std::pair{"aborted", TcpCounter::kClosedAborted}}) {
+      const std::uint64_t n = g.shard.tcp[counter];
+      if (n > 0) line += fmt::format("{} {} {}", line.empty() ? "" : ",", format_count(n), name);
+    }
+    if (!line.empty()) out += fmt::format("  {:<20} {}:{}\n", out.empty() ? "closed how" : "", g.name, line);
+  }
+  return out;
+}
+
 std::string left_over(const Summary& s) {
   std::string out;
   for (const GroupSnapshot& g : s.groups) {
@@ -102,6 +118,7 @@ std::string summary_text(const Summary& s, const Palette& palette) {
   for (const auto& [name, count] : s.failures) {
     out += fmt::format("  {:<20} {}{} {}{}\n", "failed", palette.bad, name, format_count(count), palette.reset);
   }
+  out += close_lines(s.groups);
   if (s.requests > 0) out += fmt::format("  {:<20} {}\n", "requests", format_count(s.requests));
   if (!s.latencies.empty()) out += latency_table(s.latencies);
   if (s.packets_per_connection > 0) {

@@ -42,9 +42,11 @@ Snapshot take_snapshot(const Runtime& runtime, const std::vector<std::shared_ptr
   if (clients.empty()) {
     for (const GroupSnapshot& g : s.groups) s.in_flight += g.shard.connections;
     s.opened = sum(s, TcpCounter::kAccepted) + sum(s, TcpCounter::kConnected);
-    s.closed = sum(s, TcpCounter::kClosedNormal);
-    s.failed = sum(s, TcpCounter::kClosedReset) + sum(s, TcpCounter::kClosedTimeout) +
-               sum(s, TcpCounter::kClosedAborted) + sum(s, TcpCounter::kClosedRefused);
+    // However they ended: what peers do is not a server's failure.
+    for (const TcpCounter how : {TcpCounter::kClosedNormal, TcpCounter::kClosedReset, TcpCounter::kClosedTimeout,
+                                 TcpCounter::kClosedAborted, TcpCounter::kClosedRefused}) {
+      s.closed += sum(s, how);
+    }
   }
   return s;
 }

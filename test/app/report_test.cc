@@ -127,10 +127,14 @@ TEST(RunSummary, TextAndJsonSayTheSame) {
   s.groups[0].shard.drops.add(Drop::kTcpBadChecksum, 9);
   s.groups[0].shard.tcp.entered[static_cast<std::size_t>(TcpState::kFinWait2)] = 1000;
   s.services = {{"server http requests", 1000}};
+  count(s.groups[0], TcpCounter::kClosedNormal, 998);
+  count(s.groups[0], TcpCounter::kClosedReset, 2);
   find_problems(s, Expectations{});
   const std::string text = summary_text(s, Palette{});
-  for (const char* part : {"1,000 opened, 1,000 closed, 500/s", "6.00 per connection", "server tcp_bad_checksum 9",
-                           "FIN-WAIT-2", "server http requests 1,000", "problem: 2 connections failed: refused"}) {
+  for (const char* part :
+       {"1,000 opened, 1,000 closed, 500/s", "6.00 per connection", "server tcp_bad_checksum 9", "FIN-WAIT-2",
+        "server http requests 1,000", "closed how           server: 998 in good order, 2 reset",
+        "problem: 2 connections failed: refused"}) {
     EXPECT_NE(text.find(part), std::string::npos) << part << " is not in\n" << text;
   }
   EXPECT_EQ(text.find('\033'), std::string::npos);
