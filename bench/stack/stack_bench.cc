@@ -294,3 +294,5 @@ BENCHMARK(BM_BothSides)->ArgName("concurrent")->Arg(64)->Arg(1024)->UseManualTim
 
 }  // namespace
 }  // namespace tidegate
+
+BENCHMARK_MAIN();
