@@ -129,14 +129,14 @@ TEST(Rfc5681, TimeoutLeavesOneSegmentAndHalvesOnce) {
   TcbCold cold{};
   hot.mss = 1000;
   hot.snd_una = SeqNum(0xffff'f000);
-  cold.snd_max = hot.snd_una + 20'000;
+  cold.snd_max = hot.snd_una + 8000;
   congestion_start(hot, cold, config);
   congestion_on_timeout(hot, cold, true);
   EXPECT_EQ(cold.cwnd, 1000u);
-  EXPECT_EQ(cold.ssthresh, 10'000u);
+  EXPECT_EQ(cold.ssthresh, 4000u);
   cold.snd_max = hot.snd_una + 1000;
   congestion_on_timeout(hot, cold, false);
-  EXPECT_EQ(cold.ssthresh, 10'000u);
+  EXPECT_EQ(cold.ssthresh, 4000u);
   cold.snd_max = hot.snd_una + 100;
   congestion_on_timeout(hot, cold, true);
   EXPECT_EQ(cold.ssthresh, 2000u) << "never below two segments";
