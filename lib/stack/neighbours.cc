@@ -153,6 +153,8 @@ void Neighbours::remove_probing(std::size_t slot) {
 }
 
 bool Neighbours::tick(std::uint32_t now_ms, TxBurst& out) {
+  if (n_probing_ == 0 || now_ms == ticked_ms_) return n_probing_ > 0;
+  ticked_ms_ = now_ms;
   for (std::size_t p = 0; p < n_probing_;) {
     const std::uint32_t i = probing_[p];
     Neighbour& n = entries_[i];

@@ -69,8 +69,8 @@ class Neighbours {
   static constexpr std::uint32_t kReachableMs = 30'000;
   static constexpr std::uint32_t kRetransMs = 1000;
   static constexpr std::uint8_t kMaxAsked = 3;
-  static constexpr std::size_t kMaxWaiting = 256;
-  static constexpr std::size_t kMaxProbing = 64;
+  static constexpr std::size_t kMaxWaiting = 1024;
+  static constexpr std::size_t kMaxProbing = 1024;
 
   struct Waiting {
     Frame frame;
@@ -95,6 +95,7 @@ class Neighbours {
   std::size_t n_waiting_ = 0;
   std::array<std::uint32_t, kMaxProbing> probing_;
   std::size_t n_probing_ = 0;
+  std::uint32_t ticked_ms_ = 0;
 };
 
 }  // namespace tidegate
