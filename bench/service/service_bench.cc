@@ -41,7 +41,7 @@ void parse(benchmark::State& state, const std::string& text) {
     benchmark::DoNotOptimize(parser.feed(request, octets(text)));
     benchmark::DoNotOptimize(request);
   }
-  state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations() * text.size()));
+  state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(text.size()));
 }
 BENCHMARK_CAPTURE(parse, short_request, kShort);
 BENCHMARK_CAPTURE(parse, curl_request, kCurl);
@@ -57,7 +57,7 @@ void parse_octets(benchmark::State& state) {
       benchmark::DoNotOptimize(parser.feed(request, octets(kCurl).subspan(i, 1)));
     }
   }
-  state.SetItemsProcessed(static_cast<std::int64_t>(state.iterations() * kCurl.size()));
+  state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(kCurl.size()));
 }
 BENCHMARK(parse_octets);
 
