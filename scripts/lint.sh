@@ -3,6 +3,7 @@
 #   scripts/lint.sh [--only CHECK] [--counts FILE]
 # Checks: layout includes-self-test includes format length leftovers shell threads headers tidy
 # --counts writes "passed failed" to FILE, for scripts/test.sh.
+#   TIDY_SECONDS   how long clang-tidy may take in all (default: 600)
 set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root" || exit 1
@@ -108,7 +109,7 @@ check_tidy() {
   local f
   files 'lib/*.cc' 'lib/*.hh' | grep -v '^lib/dpdk/' |
     while IFS= read -r f; do if [[ $f == *.cc || ! -f ${f%.hh}.cc ]]; then printf '%s\n' "$f"; fi; done |
-    timeout 400 xargs -r -P "$jobs" -I{} bash -c 'tidy_file {}'
+    timeout "${TIDY_SECONDS:-600}" xargs -r -P "$jobs" -I{} bash -c 'tidy_file {}'
 }
 
 passed=0
