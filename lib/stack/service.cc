@@ -14,6 +14,7 @@ void Connections::shutdown(ConnectionId id) { engine_.shutdown(id); }
 void Connections::close(ConnectionId id) { engine_.close(id); }
 void Connections::abort(ConnectionId id) { engine_.abort(id); }
 ConnectResult Connections::connect(const ConnectRequest& request) { return opener_.connect(request); }
+bool Connections::resume(ConnectionId id) { return engine_.resume(id); }
 void Connections::set_user(ConnectionId id, std::uint64_t user) { engine_.set_user(id, user); }
 bool Connections::alive(ConnectionId id) const { return engine_.alive(id); }
 Instant Connections::now() const { return engine_.now(); }

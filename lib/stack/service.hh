@@ -86,6 +86,13 @@ class Connections {
   void abort(ConnectionId id);
   ConnectResult connect(const ConnectRequest& request);
 
+  /// From on_poll() only: offers unread data again with a kReadable event, for a service that left it unread for a
+  /// reason of its own (a relay whose other side was full). False when there is none, when an offer is on its way, when
+  /// this poll has no room for another event (try at the next), or inside on_events(), where offering what was just
+  /// left would go round for ever.
+  bool resume(ConnectionId id);
+
+  /// Events of this burst that are already made keep the value they had.
   void set_user(ConnectionId id, std::uint64_t user);
   [[nodiscard]] bool info(ConnectionId id, ConnectionInfo& out) const;
   [[nodiscard]] bool alive(ConnectionId id) const;

@@ -211,7 +211,9 @@ void Shard::poll(Instant now, TxBurst& out) {
   impl.engine.set_now(now);
   ++impl.polls;
   impl.out = &out;
+  impl.engine.allow_resume(true);
   for (Service* service : impl.services) service->on_poll(now, impl.calls);
+  impl.engine.allow_resume(false);
   impl.settle(out, {});
 }
 

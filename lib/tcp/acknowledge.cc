@@ -118,8 +118,8 @@ void TcpEngine::duplicate_ack(std::uint32_t index) {
     congestion_enter_recovery(hot, cold);
     hot.set(kTcbRetransmit);
     hot.clear(kTcbTiming);
-    mark_dirty(index);
   }
+  mark_dirty(index);
 }
 
 }  // namespace tidegate

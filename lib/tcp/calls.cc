@@ -188,6 +188,15 @@ void TcpEngine::abort(ConnectionId id) {
   mark_dirty(id.index);
 }
 
+/// 3.10.3 RECEIVE, for data the service has seen and left.
+bool TcpEngine::resume(ConnectionId id) {
+  if (!resume_allowed_ || !alive(id)) return false;
+  const TcbHot& hot = hot_[id.index];
+  if (hot.rx_head == kNone || hot.has(kTcbReadPending | kTcbOrphan) || n_events_ + 64 > kMaxEvents) return false;
+  offer(id.index);
+  return true;
+}
+
 void TcpEngine::set_user(ConnectionId id, std::uint64_t user) {
   if (alive(id)) hot_[id.index].user = user;
 }

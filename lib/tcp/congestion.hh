@@ -33,9 +33,9 @@ inline void congestion_on_ack(const TcbHot& hot, TcbCold& cold, std::uint32_t ac
   cold.cwnd = std::min<std::uint32_t>(cold.cwnd, 0x3fff'ffff);
 }
 
-/// RFC 5681 equation (4).
+/// RFC 5681 equation (4); what limited transmit sent beyond cwnd does not count.
 [[nodiscard]] inline std::uint32_t half_flight(const TcbHot& hot, const TcbCold& cold) {
-  const auto flight = static_cast<std::uint32_t>(cold.snd_max - hot.snd_una);
+  const auto flight = std::min(static_cast<std::uint32_t>(cold.snd_max - hot.snd_una), cold.cwnd);
   return std::max<std::uint32_t>(flight / 2, 2u * hot.mss);
 }
 
@@ -53,10 +53,11 @@ inline void congestion_partial_ack(const TcbHot& hot, TcbCold& cold, std::uint32
   cold.cwnd += hot.mss;
 }
 
-/// RFC 6582 3.2 step 5, full acknowledgement: option (1).
+/// RFC 6582 3.2 step 5, full acknowledgement: option (2). Option (1) leaves two segments when the last hole closes on
+/// an empty pipe, and the next loss then finds too few duplicates and costs a timeout; the burst that (2) allows is at
+/// most half of what was in flight before.
 inline void congestion_leave_recovery(TcbHot& hot, TcbCold& cold) {
-  const auto flight = static_cast<std::uint32_t>(cold.snd_max - hot.snd_una);
-  cold.cwnd = std::min<std::uint32_t>(cold.ssthresh, std::max<std::uint32_t>(flight, hot.mss) + hot.mss);
+  cold.cwnd = cold.ssthresh;
   hot.clear(kTcbInRecovery);
   cold.duplicate_acks = 0;
 }

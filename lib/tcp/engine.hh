@@ -112,6 +112,9 @@ class TcpEngine {
   void shutdown(ConnectionId id);
   void close(ConnectionId id);
   void abort(ConnectionId id);
+  bool resume(ConnectionId id);
+  /// resume() works only while this is set.
+  void allow_resume(bool allowed) { resume_allowed_ = allowed; }
   void set_user(ConnectionId id, std::uint64_t user);
 
   // --- Looking in
@@ -290,6 +293,7 @@ class TcpEngine {
   std::uint32_t dead_head_ = kNone;
   Tick limit_window_ = 0;
   bool limits_running_ = false;
+  bool resume_allowed_ = false;
   std::uint32_t challenges_left_ = 0;
   std::uint32_t resets_left_ = 0;
 

@@ -7,6 +7,18 @@
 #include "tcp/rtt.hh"
 
 namespace tidegate {
+namespace {
+
+/// Payload octets a segment may carry now. SACK blocks take their place from the data (RFC 9293 3.7.1, RFC 6691), else
+/// the packet outgrows the MTU and is lost on the way: every one, for as long as the peer's own loss lasts.
+std::uint32_t mss_now(const TcbHot& hot, const TcbCold& cold) {
+  if (cold.reassembly_head == kNone || !hot.has(kTcbSack)) return hot.mss;
+  // As many blocks as the option space takes: three with timestamps, four without.
+  const std::uint32_t most = hot.has(kTcbTimestamps) ? 4 + 3 * 8 : 4 + 4 * 8;
+  return hot.mss - most;
+}
+
+}  // namespace
 
 void TcpEngine::output() {
   while (dirty_head_ != kNone) {
@@ -48,6 +60,8 @@ void TcpEngine::output_data(std::uint32_t index) {
   const bool idle = cold.snd_max == hot.snd_una;
   const bool waiting = cold.tx_bytes > 0 || (hot.has(kTcbFinQueued) && !hot.has(kTcbFinSent));
   if (idle && waiting && (cold.timers & kTimerPersist) == 0) arm_persist(index);
+  // The same when what was lost, or a probe, must go out again but the window has closed meanwhile.
+  if (!idle && (cold.timers & (kTimerRetransmit | kTimerPersist)) == 0) arm_persist(index);
   // send() found no block and there is nothing whose ACK would tell the service to try again: a timer does.
   const bool starved = hot.has(kTcbWantWritable) && cold.tx_bytes == 0;
   if (idle && starved && (cold.timers & kTimerPersist) == 0) arm(index, kTimerPersist, tick_ + kStarvedRetryTicks);
@@ -59,22 +73,26 @@ bool TcpEngine::send_next(std::uint32_t index) {
   TcbCold& cold = cold_[index];
   // Our FIN is out and covers everything, acknowledged or not.
   if (hot.has(kTcbFinSent) && hot.snd_nxt == cold.snd_max) return false;
+  const std::uint32_t mss = mss_now(hot, cold);
   const std::uint32_t flight = data_in_flight(hot);
   const std::uint32_t queued = cold.tx_bytes;
   const std::uint32_t unsent = queued - flight;
   const bool fin_queued = hot.has(kTcbFinQueued);
   if (unsent == 0 && !fin_queued) return false;
 
-  const std::uint32_t window = std::min(cold.cwnd, hot.snd_wnd);
-  const std::uint32_t room = window > flight ? window - flight : 0;
-  const std::uint32_t len = std::min({unsent, std::uint32_t{hot.mss}, room});
   const bool again = hot.snd_nxt < cold.snd_max;
+  std::uint32_t window = cold.cwnd;
+  // RFC 3042: the first two duplicates each let a new segment out, so that a small window, too, gets its third.
+  if (!again && !hot.has(kTcbInRecovery)) window += std::min<std::uint32_t>(cold.duplicate_acks, 2) * hot.mss;
+  window = std::min(window, hot.snd_wnd);
+  const std::uint32_t room = window > flight ? window - flight : 0;
+  const std::uint32_t len = std::min({unsent, mss, room});
   if (unsent > 0) {
     if (len == 0) return false;
     // RFC 9293 3.8.6.2.1 and 3.7.4 (Nagle): a full segment; or all there is, with nothing in flight, Nagle off or a FIN
     // behind it; or half of the largest window the peer ever offered; or a retransmission.
     const bool all = len == unsent && (flight == 0 || !config_.tcp.nagle || fin_queued);
-    if (len < hot.mss && !all && len < cold.max_snd_wnd / 2 && !again) return false;
+    if (len < mss && !all && len < cold.max_snd_wnd / 2 && !again) return false;
   }
   const bool fin = fin_queued && len == unsent && (room > len || (flight == 0 && len == 0 && hot.snd_wnd > 0));
   if (len == 0 && !fin) return false;
@@ -100,8 +118,7 @@ void TcpEngine::send_probe(std::uint32_t index) {
   if (cold.tx_bytes == 0) {
     if (fin) emit_segment(index, hot.snd_una, 0, kAck | kFin);
   } else {
-    const std::uint32_t len =
-        std::min({std::uint32_t{cold.tx_bytes}, std::uint32_t{hot.mss}, std::max(hot.snd_wnd, 1u)});
+    const std::uint32_t len = std::min({std::uint32_t{cold.tx_bytes}, mss_now(hot, cold), std::max(hot.snd_wnd, 1u)});
     emit_segment(index, hot.snd_una, len, static_cast<std::uint8_t>(kAck | kPsh));
   }
   disarm(cold, kTimerRetransmit);
@@ -114,7 +131,7 @@ void TcpEngine::resend_first(std::uint32_t index) {
   TcbCold& cold = cold_[index];
   hot.clear(kTcbRetransmit);
   if (hot.snd_nxt == hot.snd_una) return;  // a timeout has begun to send everything again
-  const std::uint32_t len = std::min<std::uint32_t>({data_in_flight(hot), cold.tx_bytes, hot.mss});
+  const std::uint32_t len = std::min<std::uint32_t>({data_in_flight(hot), cold.tx_bytes, mss_now(hot, cold)});
   const bool fin = hot.has(kTcbFinSent) && len == cold.tx_bytes && hot.snd_nxt == cold.snd_max;
   if (len == 0 && !fin) return;
   emit_segment(index, hot.snd_una, len, static_cast<std::uint8_t>(kAck | (fin ? kFin : 0)));

@@ -418,7 +418,7 @@ bool TcpEngine::process_ack(std::uint32_t index, const Segment& segment) {
     if (duplicate || lost) duplicate_ack(index);
   }
   if (hot.snd_wnd != old_window) {
-    if ((cold.timers & kTimerPersist) != 0) {
+    if ((cold.timers & kTimerPersist) != 0 && hot.snd_wnd > 0) {
       // The window opened: leave persist; what a probe left in flight is sent again from SND.UNA.
       disarm(cold, kTimerPersist);
       cold.retransmits = 0;

@@ -448,5 +448,26 @@ TEST_P(Rfc6582, DuplicateAcksInRecoveryLetNewDataOut) {
   while (const auto sent = l.next()) EXPECT_GT(sent->seq, 10 * mss);
 }
 
+TEST_P(Rfc9293_3_8_6, UnreadDataIsOfferedAgainWhenTheServiceAsks) {
+  LadderSetup s = setup();
+  s.tcp.receive_buffer_bytes = 2048;
+  Ladder l(s);
+  l.established();
+  l.service().set_consume(false);
+  l.send(seg(kAck).seq(1).data(std::string(1400, 'a')));
+  l.advance(Duration::seconds(5));
+  l.forget_sent();
+  EXPECT_EQ(l.service().received(), "") << "left unread, and nothing else arrives";
+  l.service().set_consume(true);
+  bool resumed = false;
+  l.act([&](Connections& c) { resumed = c.resume(l.id()); });
+  EXPECT_TRUE(resumed);
+  EXPECT_EQ(l.service().received(), std::string(1400, 'a'));
+  // The window opens again and says so.
+  l.expect(seg(kAck).seq(1).ack(1401).win(2048));
+  l.act([&](Connections& c) { resumed = c.resume(l.id()); });
+  EXPECT_FALSE(resumed) << "nothing is left";
+}
+
 }  // namespace
 }  // namespace tidegate
