@@ -230,6 +230,7 @@ TransferRun run_transfer(std::uint64_t seed, const std::string& pcap) {
                !other.errors().empty();
       },
       Duration::seconds(7200));
+  const Duration took = world.now() - Instant::from_ns(1'000'000'000);
   for (const TransferSide* side : {&opener, &other}) {
     for (const std::string& error : side->errors()) ADD_FAILURE() << error << ", SEED=" << seed;
   }
@@ -238,6 +239,7 @@ TransferRun run_transfer(std::uint64_t seed, const std::string& pcap) {
   EXPECT_TRUE(world.run_until_quiet(Duration::seconds(300))) << "timers still run; " << text();
 
   TransferRun run;
+  run.took = took;
   for (std::size_t i = 0; i < 2; ++i) {
     SimHost& host = world.host(i);
     const ShardCounters counters = host.shard().counters();

@@ -88,6 +88,8 @@ struct TransferRun {
   Tally tally;
   std::uint64_t retransmits = 0;
   std::uint64_t bad_checksums = 0;
+  /// Virtual time until the last connection was done.
+  Duration took;
 };
 
 /// One world from one seed: links, plans and everything else follow from it. Set `pcap` to keep the packets.

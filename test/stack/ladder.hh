@@ -11,7 +11,6 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <source_location>
 #include <string>
 #include <vector>
 
@@ -113,6 +112,17 @@ struct Sent {
   std::uint32_t ack = 0;
 };
 
+/// The line of the test, for failure messages; clang 14 has no std::source_location with this library.
+struct Where {
+  const char* file = nullptr;
+  unsigned at = 0;
+  static constexpr Where current(const char* name = __builtin_FILE(), unsigned number = __builtin_LINE()) {
+    return {name, number};
+  }
+  [[nodiscard]] const char* file_name() const { return file; }
+  [[nodiscard]] unsigned line() const { return at; }
+};
+
 struct LadderSetup {
   Family family = Family::kV4;
   TcpConfig tcp;
@@ -127,7 +137,6 @@ struct LadderSetup {
 
 class Ladder {
  public:
-  using Where = std::source_location;
   static constexpr std::uint16_t kListenPort = 80;
   static constexpr std::uint16_t kPeerPort = 40'000;
 

@@ -1,5 +1,7 @@
 /// Neighbours and the rest of IP: ARP (RFC 826), neighbour discovery (RFC 4861), echo (RFC 792, RFC 4443), VLAN.
 
+#include <algorithm>
+
 #include "base/bytes.hh"
 #include "ladder.hh"
 #include "wire/encode.hh"
@@ -35,11 +37,11 @@ constexpr LinkSource kPeerLink{MacAddress{{0x02, 0, 0, 0, 0, 2}}, 0};
 std::vector<std::uint8_t> ping(Family family, const std::string& payload) {
   const bool v6 = family == Family::kV6;
   const HeaderTemplate headers = make_header_template(sim_mac(2), sim_mac(1), 0, v6);
-  std::vector<std::uint8_t> bytes(headers.headers.begin(), headers.headers.begin() + headers.l2_len + headers.l3_len);
   const std::size_t ip = headers.l2_len;
-  const std::size_t l4 = bytes.size();
+  const std::size_t l4 = ip + headers.l3_len;
   const std::size_t n = 8 + payload.size();
-  bytes.resize(l4 + n);
+  std::vector<std::uint8_t> bytes(l4 + n);
+  std::copy_n(headers.headers.begin(), l4, bytes.begin());
   bytes[l4] = v6 ? 128 : 8;
   store_be16(&bytes[l4 + 4], 0x1234);
   store_be16(&bytes[l4 + 6], 7);
