@@ -225,6 +225,13 @@ int run_program(int argc, const char* const* argv) {
   netstat_app->add_option("--limit", netstat.limit, "Most connections listed (1000)");
   netstat_app->add_flag("--json", netstat.json, "JSON");
 
+  // CLI11 would only say that a subcommand is required.
+  const auto known =
+      app.get_subcommands([&](CLI::App* sub) { return !words.empty() && sub->check_name(words.front()); });
+  if (!words.empty() && !words.front().starts_with('-') && known.empty()) {
+    Output::error(fmt::format("no subcommand is called '{}'; see tidegate --help", words.front()));
+    return kExitUsage;
+  }
   try {
     std::reverse(words.begin(), words.end());
     app.parse(words);

@@ -46,10 +46,14 @@ void serve_until_stopped(Runtime& runtime, const Config& config, std::optional<D
     shown = shot.opened + shot.closed;
     before = shot;
   }
+  runtime.drain();
+  // What was published last may be older than the newest connection, which would then be cut off.
+  for (std::size_t w = 0; w < runtime.worker_count(); ++w) {
+    runtime.run_on_worker(w, [](Shard& shard, Instant) { shard.publish(); });
+  }
   const std::uint64_t open = open_connections(runtime);
   output.line(fmt::format("draining: no new connections, {} open may go on for {}", format_count(open),
                           format_setting(Duration::ms(config.workers.drain_timeout_ms))));
-  runtime.drain();
   const Instant end = Runtime::now() + Duration::ms(config.workers.drain_timeout_ms);
   while (open_connections(runtime) > 0 && Runtime::now() < end && stop_signals() < 2) pause_for(Duration::ms(20));
 }

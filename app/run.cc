@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "app/units.hh"
@@ -17,6 +18,17 @@ volatile sig_atomic_t g_stop_signals = 0;
 
 void count_signal(int) { g_stop_signals = g_stop_signals + 1; }
 
+/// Octets that could be used without swapping, or 0 when nobody knows.
+std::uint64_t available_memory() {
+  std::ifstream meminfo("/proc/meminfo");
+  std::string word;
+  while (meminfo >> word) {
+    std::uint64_t kib = 0;
+    if (word == "MemAvailable:" && meminfo >> kib) return kib << 10;
+  }
+  return 0;
+}
+
 bool all_finished(const std::vector<std::shared_ptr<LoadClient>>& clients) {
   return std::all_of(clients.begin(), clients.end(), [](const auto& c) { return c->finished(); });
 }
@@ -27,6 +39,23 @@ bool nothing_open(const Runtime& runtime) {
     if (counters.connections > 0 || counters.buffers_in_use > 0) return false;
   }
   return true;
+}
+
+/// Untouched pages cost nothing, so a run that is too large would start, and be killed once it is busy.
+Result<void> check_memory(const Plan& plan) {
+  const std::uint64_t available = available_memory();
+  std::uint64_t ordinary = 0;
+  for (const MemoryNeed& need : plan.memory_need()) {
+    if (!need.what.starts_with("packet buffers")) ordinary += need.bytes;
+  }
+  const std::uint64_t packets = plan.eal.no_huge ? std::uint64_t{plan.eal.memory_mb} << 20 : 0;
+  if (available == 0 || ordinary + packets <= available) return {};
+  return Error{fmt::format(
+      "the run needs {} of memory for connections and services and {} for packet buffers, and {} are available; lower "
+      "limits.connections, limits.time_wait, limits.buffers, eal.memory_mb or workers.count (`tidegate check` says "
+      "what "
+      "each costs)",
+      format_size(ordinary), format_size(packets), format_size(available))};
 }
 
 }  // namespace
@@ -68,6 +97,7 @@ void Output::error(const std::string& text) {
 Result<std::unique_ptr<Session>> Session::open(
     Plan plan, const std::function<Result<std::shared_ptr<void>>(RuntimeConfig&)>& before_runtime) {
   std::unique_ptr<Session> session(new Session(std::move(plan)));
+  if (auto enough = check_memory(session->plan_); !enough) return enough.error();
   auto eal = Eal::init(compose_eal_arguments(session->plan_.eal, session->plan_.eal_args));
   if (!eal) return eal.error();
   session->eal_.emplace(std::move(eal).value());
