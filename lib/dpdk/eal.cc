@@ -84,14 +84,18 @@ std::string join(const std::vector<std::string>& parts, const char* separator) {
 std::string find_culprit(const std::vector<std::string>& arguments, const std::string& output,
                          const std::vector<std::string>& reasons) {
   const bool usage_shown = output.find("EAL common options") != std::string::npos;
-  for (std::size_t i = 0; i < arguments.size(); ++i) {
-    const std::string& argument = arguments[i];
+  // What getopt names is certain; the rest are guesses.
+  for (const std::string& argument : arguments) {
     const std::string name = argument.substr(0, argument.find('='));
     for (const std::string& line : reasons) {
       if (line.find("unrecognized option '" + name) != std::string::npos ||
           line.find("unknown option: " + name) != std::string::npos)
         return argument;
     }
+  }
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& argument = arguments[i];
+    const std::string name = argument.substr(0, argument.find('='));
     std::string value = argument.size() > name.size() ? argument.substr(name.size() + 1) : "";
     if (value.empty() && i + 1 < arguments.size() && arguments[i + 1][0] != '-') value = arguments[i + 1];
     const std::string head = value.substr(0, value.find(','));
@@ -124,13 +128,20 @@ Error init_error(const std::vector<std::string>& arguments, const std::string& o
   message += ": " + (reasons.empty() ? std::string(rte_strerror(error)) : join(reasons, "; "));
   message += ". Arguments were: " + join(arguments, " ");
   message += ". Correct the EAL arguments";
-  const bool memory = output.find("hugepage") != std::string::npos || output.find("memory") != std::string::npos;
+  bool memory = false;
+  for (const char* word : {"hugepage", "memory", "allocat"}) memory |= output.find(word) != std::string::npos;
   if (memory && std::find(arguments.begin(), arguments.end(), "--no-huge") == arguments.end())
     message += ", reserve hugepages (scripts/setup-host.sh), or use --no-huge with -m";
   else if (memory)
     message += ", or ask for less memory with -m";
   message += ".";
   return Error{message};
+}
+
+Error device_error(const std::string& argument, const std::string& output) {
+  return Error{
+      "EAL could not make the device of '" + argument + "' (" + join(split_lines(output), "; ") +
+      "). Correct the argument (setting eal.vdevs), make what it names, or free it where another program has it."};
 }
 
 bool sets(const std::vector<std::string>& arguments, std::initializer_list<std::string_view> names) {
@@ -233,9 +244,20 @@ Result<Eal> Eal::init(const std::vector<std::string>& arguments) {
     output = capture.text();
   }
   if (result < 0) return init_error(arguments, output, error);
-  if (!output.empty()) std::fputs(output.c_str(), stderr);
   Eal eal;
   eal.active_ = true;
+  // A virtual device that cannot be made does not stop EAL, but it was asked for.
+  for (const std::string& line : split_lines(output)) {
+    const std::string what = "failed to initialize ";
+    const std::size_t at = line.find(what);
+    if (at == std::string::npos) continue;
+    const std::size_t name = at + what.size();
+    const std::string device = line.substr(name, line.find(' ', name) - name);
+    for (const std::string& argument : arguments) {
+      if (!device.empty() && argument.find(device) != std::string::npos) return device_error(argument, output);
+    }
+  }
+  if (!output.empty()) std::fputs(output.c_str(), stderr);
   return eal;
 }
 
