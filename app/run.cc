@@ -98,7 +98,11 @@ Result<std::unique_ptr<Session>> Session::open(
     Plan plan, const std::function<Result<std::shared_ptr<void>>(RuntimeConfig&)>& before_runtime) {
   std::unique_ptr<Session> session(new Session(std::move(plan)));
   if (auto enough = check_memory(session->plan_); !enough) return enough.error();
-  auto eal = Eal::init(compose_eal_arguments(session->plan_.eal, session->plan_.eal_args));
+  const auto arguments = compose_eal_arguments(session->plan_.eal, session->plan_.eal_args);
+  auto claim = InterfaceClaim::take(arguments);
+  if (!claim) return claim.error();
+  session->claim_ = std::move(claim).value();
+  auto eal = Eal::init(arguments);
   if (!eal) return eal.error();
   session->eal_.emplace(std::move(eal).value());
   if (before_runtime) {

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "app/claim.hh"
 #include "app/plan.hh"
 #include "app/report.hh"
 #include "base/time.hh"
@@ -55,6 +56,7 @@ class Session {
   explicit Session(Plan plan) : plan_(std::move(plan)) {}
 
   Plan plan_;
+  InterfaceClaim claim_;
   std::optional<Eal> eal_;
   std::shared_ptr<void> devices_;
   std::unique_ptr<Runtime> runtime_;
