@@ -4,8 +4,10 @@
 /// Ownership: each chunk is in exactly one queue. Thread rule: one worker. Errors: kNone when the pool is empty or the
 /// caller's share of it is used up (see `Share`). Cost: about ten instructions each, no allocation.
 ///
-/// Why shares: out-of-order and queued data must never starve the data that would free them. So each use may take
-/// blocks only while more than its reserve is left.
+/// Why shares: what waits must never starve what would end its wait. Sent data leave by themselves, with the peer's
+/// ACKs; received data leave when their service takes them, for which an echo or a relay must be able to send; data out
+/// of order leave when the missing octets find room. So each use may take blocks only while more than its reserve is
+/// left, in that order.
 
 #include <cstdint>
 #include <cstring>
@@ -31,8 +33,9 @@ struct Chunk {
 
 class ChunkPool {
  public:
-  /// Who asks, by what must stay free: eighths of the pool.
-  enum class Share : std::uint8_t { kDelivery = 0, kReceive = 1, kSend = 2, kReassembly = 3 };
+  /// Who asks: what a service left of data it was promised room for; data to send; data on delivery, of which the
+  /// service may leave some; data that queue behind undelivered ones; data out of order.
+  enum class Share : std::uint8_t { kPromised, kSend, kDelivery, kReceive, kReassembly };
 
   ChunkPool(std::uint32_t blocks, std::uint32_t references, std::pmr::memory_resource* memory)
       : headers_pool_(blocks + references, memory),
@@ -52,7 +55,8 @@ class ChunkPool {
   [[nodiscard]] std::uint32_t in_use() const { return headers_pool_.in_use(); }
   /// Whether `share` may take `count` more blocks now.
   [[nodiscard]] bool may_take(Share share, std::uint32_t count) const {
-    const std::uint32_t reserve = blocks_pool_.capacity() / 8 * static_cast<std::uint32_t>(share);
+    constexpr std::uint32_t kReserveEighths[] = {0, 0, 1, 2, 3};
+    const std::uint32_t reserve = blocks_pool_.capacity() / 8 * kReserveEighths[static_cast<unsigned>(share)];
     return free_blocks() >= reserve + count;
   }
 

@@ -290,7 +290,7 @@ void TcpEngine::settle_readable(std::uint32_t index, const Event& event) {
       const std::uint32_t later_tail = cold.rx_tail;
       hot.rx_head = cold.rx_tail = kNone;
       promised_blocks_ = 0;  // this is what the promise was for
-      TG_CHECK(append_receive(index, rest, ChunkPool::Share::kDelivery));
+      TG_CHECK(append_receive(index, rest, ChunkPool::Share::kPromised));
       if (later_head != kNone) {
         chunks_[cold.rx_tail].next = later_head;
         cold.rx_tail = later_tail;

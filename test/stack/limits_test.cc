@@ -53,13 +53,12 @@ TEST_P(Limits, ASendThatFoundNoBlockAndHasNothingInFlightIsAskedToTryAgain) {
   LadderSetup s = setup();
   s.adjust = [](ShardConfig& config) { config.limits.buffers = 16; };
   Ladder l(s);
-  l.service().set_consume(false);
   l.syn_received(Open::kPassive);
   l.send(seg(kAck));
-  // Unread data of one connection takes more of the pool than data to send may.
-  for (std::uint32_t i = 0; i < 20; ++i) l.send(seg(kAck).seq(1 + i * 1400).len(1400));
+  // Unacknowledged data of one connection takes the whole pool.
+  l.write(std::string(16 * 2048, 'x'));
   l.forget_sent();
-  ASSERT_GE(l.shard().counters().buffers_in_use, 12u) << l.text();
+  ASSERT_EQ(l.shard().counters().buffers_in_use, 16u) << l.text();
   const Ladder::Flow hog = l.new_flow(40'001);
   l.send(seg(kSyn).mss(1460));
   l.expect(seg(kSyn | kAck).seq(0).ack(1));
@@ -75,6 +74,21 @@ TEST_P(Limits, ASendThatFoundNoBlockAndHasNothingInFlightIsAskedToTryAgain) {
   l.flow = waiting;
   l.act([&](Connections& c) { EXPECT_EQ(c.send(second, octets("hello")), 5u); });
   l.expect(seg(kAck).seq(1).data("hello"));
+}
+
+// An echo can only take what it can send: unread data must never hold the blocks that answers need.
+TEST_P(Limits, UnreadDataLeavesRoomForAnswers) {
+  LadderSetup s = setup();
+  s.adjust = [](ShardConfig& config) { config.limits.buffers = 16; };
+  Ladder l(s);
+  l.service().set_consume(false);
+  l.syn_received(Open::kPassive);
+  l.send(seg(kAck));
+  for (std::uint32_t i = 0; i < 40; ++i) l.send(seg(kAck).seq(1 + i * 1400).len(1400));
+  l.forget_sent();
+  ASSERT_GE(l.shard().counters().buffers_in_use, 12u) << l.text();
+  l.write("answer");
+  l.expect(seg(kAck).seq(1).data("answer"));
 }
 
 TEST_P(Limits, OneOctetSegmentsDoNotCreepBeyondTheReceiveBuffer) {

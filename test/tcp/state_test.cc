@@ -171,12 +171,13 @@ TEST(ChunkPool, SharesKeepABlockForWhatFreesTheOthers) {
   unsigned taken = 0;
   while (pool.allocate(ChunkPool::Share::kReassembly) != kNone) ++taken;
   EXPECT_EQ(taken, 40u);
-  while (pool.allocate(ChunkPool::Share::kSend) != kNone) ++taken;
-  EXPECT_EQ(taken, 48u);
   while (pool.allocate(ChunkPool::Share::kReceive) != kNone) ++taken;
-  EXPECT_EQ(taken, 56u);
+  EXPECT_EQ(taken, 48u);
   while (pool.allocate(ChunkPool::Share::kDelivery) != kNone) ++taken;
+  EXPECT_EQ(taken, 56u);
+  while (pool.allocate(ChunkPool::Share::kSend) != kNone) ++taken;
   EXPECT_EQ(taken, 64u);
+  EXPECT_FALSE(pool.may_take(ChunkPool::Share::kPromised, 1));
   // References to constant memory need no block.
   const std::uint8_t page[4] = {1, 2, 3, 4};
   unsigned references = 0;
