@@ -26,7 +26,6 @@ int run_bench(const BenchOptions& options) {
     return kExitBad;
   }
   const std::unique_ptr<Session> session = std::move(opened).value();
-  session->describe(output);
   std::string targets;
   for (const Endpoint& t : bench.targets) targets += fmt::format(" {}", endpoint_to_string(t.address, t.port));
   output.line(fmt::format(

@@ -29,7 +29,6 @@ int run_demo(const DemoOptions& options) {
     return kExitBad;
   }
   const std::unique_ptr<Session> session = std::move(opened).value();
-  session->describe(output);
   for (const std::string& note : demo.notes) output.line("note: " + note);
   output.line("`tidegate netstat --file-prefix tidegate-demo` looks inside meanwhile");
 

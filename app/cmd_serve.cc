@@ -89,13 +89,13 @@ int run_serve(const ServeOptions& options) {
   }
   const std::unique_ptr<Session> session = std::move(opened).value();
   Runtime& runtime = session->runtime();
-  session->describe(output);
-  describe_listeners(loaded.config, output);
   const auto started = runtime.start();
   if (!started) {
     Output::error(started.error().message);
     return kExitBad;
   }
+  session->describe(output);
+  describe_listeners(loaded.config, output);
   output.line("ready");
   const Snapshot first = take_snapshot(runtime, {});
   serve_until_stopped(runtime, loaded.config, limit, options.quiet, output);

@@ -154,6 +154,7 @@ Result<Summary> run_load(Session& session, const std::string& command, std::uint
   const auto& clients = session.plan().services->clients;
   const auto started = runtime.start();
   if (!started) return started.error();
+  session.describe(output);
   const Snapshot first = take_snapshot(runtime, clients);
   Snapshot before = first;
   Duration next_line = Duration::seconds(1);

@@ -49,7 +49,7 @@ class Session {
   [[nodiscard]] const Plan& plan() const { return plan_; }
   /// Stops the workers and gives the devices back; what went wrong, if anything.
   Result<void> close();
-  /// Says what was negotiated with the devices.
+  /// Says what was negotiated with the devices; the link and the spread are known once the workers run.
   void describe(const Output& output) const;
 
  private:
