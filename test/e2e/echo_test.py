@@ -1,5 +1,6 @@
 """`tidegate serve -c config/echo.toml` against the TCP of Linux: loss, half-close, resets, closed windows, many at once."""
 import errno
+import json
 import select
 import socket
 import struct
@@ -177,6 +178,24 @@ def closed_window(lab):
     intact(result, 8 * MEGABYTE, '8 MB')
     check(result[3] > 3.0, 'the pause took place')
     check_equal(lab.ends_well(process)['groups'][0]['buffers_left'], 0, 'buffers left')
+
+
+@case('fewer blocks than the connections could fill: slower, but every octet comes back')
+def few_blocks(lab):
+    server, client = lab.namespace('server'), lab.namespace('client')
+    lab.veth(server, 'tg0', client, 'tg1')
+    process = serve_echo(lab, server, '--set', 'limits.buffers=256')
+    words = ('--service', 'echo', '--payload', '64k', '--concurrency', 100, '--connections', 1000, '--seconds', 60,
+             '--target', '10.0.0.1:7')
+    done = lab.tidegate(client, 'bench', '-c', lab.root / 'config' / 'bench-af_packet.toml', '--json', '--quiet', *words,
+                        '--set', 'eal.vdevs=net_af_packet0,iface=tg1', '--set', 'port.addresses=10.0.0.2/24', '--set',
+                        'port.ranges=10.0.0.16+16', seconds=90, wanted=None)
+    check_equal(done.returncode, 0, f'exit code of bench: {done.stdout[-2500:]}')
+    summary = json.loads(done.stdout)
+    check_equal((summary['closed'], summary['failures']), (1000, {}), 'connections that got all their octets back')
+    ended = lab.ends_well(process)
+    check_equal(ended['groups'][0]['buffers_left'], 0, 'buffers left')
+    note(f'{ended["retransmits"]} retransmits, drops {ended["groups"][0]["drops"]}')
 
 
 @case('SIGTERM drains: old connections go on, new ones do not start, and the summary ends with 0')
