@@ -19,8 +19,8 @@ http {{
   scgi_temp_path {folder}/scgi;
   keepalive_requests 1000000;
   server {{
-    listen 10.0.0.1:80 backlog=4096;
-    listen [fd00::1]:80 backlog=4096;
+    listen 80 backlog=4096;
+    listen [::]:80 backlog=4096 ipv6only=on;
     location / {{ return 200 "ok\\n"; }}
   }}
 }}
@@ -46,6 +46,8 @@ def bench(lab, namespace, what, connections, *words, profile='bench-af_packet.to
     check_equal((summary['opened'], summary['closed']), (connections, connections), f'{what}: opened and closed')
     check_equal(summary['requests'], connections * requests, f'{what}: requests')
     check_equal(summary['leaked_packet_buffers'], 0, f'{what}: packet buffers lost')
+    for name, times in summary['latency_ns'].items():
+        check(0 < times['p50'] <= times['p99'] <= times['max'], f'{what}: {name} takes some time: {times}')
     latency = {k: f'{v["p50"] / 1e3:.0f}/{v["p99"] / 1e3:.0f} us' for k, v in summary['latency_ns'].items()}
     note(f'{what}: {summary["retransmits"]} retransmits, {summary["packets_per_connection"]:.2f} packets a connection, '
          f'p50/p99 {latency}')
@@ -76,6 +78,25 @@ def against_nginx(lab):
     check(total >= 100_000, f'{total} connections in all')
     check(web.running(), 'nginx still runs')
     web.stop()
+
+
+@case('bench on net_tap against nginx on the kernel')
+def against_nginx_over_tap(lab):
+    host = lab.namespace('host')
+    host.sysctl('net.core.somaxconn', 4096)
+    nginx(lab, host)
+    connections = 12_000
+    process = lab.start(host, 'bench', lab.program, 'bench', '-c', lab.root / 'config' / 'bench-tap.toml', '--json',
+                        '--quiet', '--target', '10.0.0.1:80', '--connections', connections, '--seconds', 40,
+                        '--set', 'limits.time_wait=1k')
+    # The device is there once the program runs; as in the profile's first lines.
+    wait_until(lambda: run(host.argv('ip', 'link', 'show', 'tg1'), wanted=None).returncode == 0, 10, 'the tap is there')
+    host.ip('addr', 'add', '10.0.0.1/8', 'dev', 'tg1')
+    host.ip('link', 'set', 'tg1', 'up')
+    check_equal(process.wait(60), 0, f'exit code; {process.tail()}')
+    summary = process.json()
+    check_equal((summary['closed'], summary['failures']), (connections, {}), 'closed and failed')
+    rate('tap, bench against nginx, Connection: close', summary['rate_per_s'])
 
 
 @case('bench against an even rate: as many as asked for, evenly')
