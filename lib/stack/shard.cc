@@ -162,6 +162,7 @@ Result<void> Shard::listen(const ListenerConfig& listener) {
 }
 
 void Shard::drain() { impl_->engine.stop_listening(); }
+void Shard::abort_all() { impl_->engine.abort_all(); }
 Connections Shard::connections() { return impl_->calls; }
 
 void Shard::Impl::dispatch(std::span<Event> events) {

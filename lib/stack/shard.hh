@@ -65,8 +65,9 @@ struct ListenerConfig {
   /// Unspecified (of either family): every local address of both.
   IpAddress address;
   std::uint16_t port = 0;
-  /// Most connections in SYN-RECEIVED; above it a SYN is dropped and counted, never reset.
-  std::uint32_t backlog = 65536;
+  /// Most connections in SYN-RECEIVED; above it a SYN is dropped and counted, never reset. To be below
+  /// ShardLimits::connections, or a flood of SYNs takes them all.
+  std::uint32_t backlog = 16384;
   std::uint8_t service = 0;
 };
 
@@ -143,6 +144,8 @@ class Shard {
   /// Registers a service under the next index (0, 1, ...), at most 16. Before the first poll.
   std::uint8_t add_service(Service& service);
   Result<void> listen(const ListenerConfig& listener);
+  /// Resets every connection; with the next poll the RSTs leave. For the end of a drain that took too long.
+  void abort_all();
   /// Stops accepting new connections (SYNs are dropped and counted); established ones go on.
   void drain();
 

@@ -20,6 +20,11 @@ void TcpEngine::acknowledged(std::uint32_t index, const Segment& segment) {
   if (hot.has(kTcbTiming) && ack >= cold.rtt_seq) {
     rtt_sample(cold, now_us_ - cold.rtt_start_us, config_.tcp);
     hot.clear(kTcbTiming);
+  } else if (cold.retransmits > 0 && hot.has(kTcbTimestamps) && segment.has_option(kOptTimestamps)) {
+    // RFC 7323 4.1: the echo tells which transmission is acknowledged, so a retransmitted segment can be measured after
+    // all.
+    const std::uint32_t rtt_ms = now_ms_ + cold.ts_offset - segment.ts_echo;
+    if (rtt_ms > 0 && rtt_ms < 600'000) rtt_sample(cold, rtt_ms * 1000, config_.tcp);
   }
   hot.snd_una = ack;
   hot.snd_nxt = max(hot.snd_nxt, ack);
@@ -112,8 +117,8 @@ void TcpEngine::duplicate_ack(std::uint32_t index) {
     cold.cwnd += hot.mss;  // each duplicate says that one segment has left the network
     return mark_dirty(index);
   }
-  // RFC 6582 3.2 step 1: not again for losses of the window that was recovered last.
-  if (cold.duplicate_acks == 3 && hot.snd_una >= cold.recover) {
+  // RFC 6582 3.2 step 1: the ACK must cover more than what was sent before the last recovery or timeout.
+  if (cold.duplicate_acks == 3 && hot.snd_una > cold.recover) {
     counters_.add(TcpCounter::kFastRetransmits);
     congestion_enter_recovery(hot, cold);
     hot.set(kTcbRetransmit);

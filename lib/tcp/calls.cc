@@ -188,6 +188,10 @@ void TcpEngine::abort(ConnectionId id) {
   mark_dirty(id.index);
 }
 
+void TcpEngine::abort_all() {
+  for (std::uint32_t index = 0; index < pool_.high_water(); ++index) abort(id_of(index));
+}
+
 /// 3.10.3 RECEIVE, for data the service has seen and left.
 bool TcpEngine::resume(ConnectionId id) {
   if (!resume_allowed_ || !alive(id)) return false;

@@ -112,6 +112,8 @@ class TcpEngine {
   void shutdown(ConnectionId id);
   void close(ConnectionId id);
   void abort(ConnectionId id);
+  /// abort() for every connection. Cost: touches every slot ever used.
+  void abort_all();
   bool resume(ConnectionId id);
   /// resume() works only while this is set.
   void allow_resume(bool allowed) { resume_allowed_ = allowed; }
@@ -232,7 +234,7 @@ class TcpEngine {
            (hot.has(kTcbSynUnacked) && hot.snd_nxt != hot.snd_una ? 1u : 0u);
   }
   bool send_next(std::uint32_t index);
-  void send_probe(std::uint32_t index);
+  bool send_probe(std::uint32_t index);
   void resend_first(std::uint32_t index);
   void reply_reset(const Segment& segment);
   void challenge_ack(std::uint32_t index);

@@ -52,7 +52,8 @@ void TcpEngine::abort_now(std::uint32_t index) {
 void TcpEngine::output_data(std::uint32_t index) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
-  if (hot.has(kTcbProbe)) send_probe(index);
+  // A probe into a closed window is all that may leave.
+  if (hot.has(kTcbProbe) && send_probe(index)) return;
   if (hot.has(kTcbRetransmit)) resend_first(index);
   while (send_next(index)) {
   }
@@ -106,23 +107,25 @@ bool TcpEngine::send_next(std::uint32_t index) {
   return true;
 }
 
-/// RFC 9293 3.8.6.1: at least one octet of new data, whatever the window says; snd_nxt stays, so that it is sent again
-/// in order.
-void TcpEngine::send_probe(std::uint32_t index) {
+/// The persist timer has fired. With some window it overrides silly-window avoidance: what fits goes out as usual, and
+/// false is returned. With none, at least one octet of new data goes out (RFC 9293 3.8.6.1); snd_nxt stays, so that it
+/// is sent again in order.
+bool TcpEngine::send_probe(std::uint32_t index) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   hot.clear(kTcbProbe);
   hot.snd_nxt = hot.snd_una;
-  const bool fin = hot.has(kTcbFinQueued);
   counters_.add(TcpCounter::kZeroWindowProbes);
-  if (cold.tx_bytes == 0) {
-    if (fin) emit_segment(index, hot.snd_una, 0, kAck | kFin);
-  } else {
-    const std::uint32_t len = std::min({std::uint32_t{cold.tx_bytes}, mss_now(hot, cold), std::max(hot.snd_wnd, 1u)});
-    emit_segment(index, hot.snd_una, len, static_cast<std::uint8_t>(kAck | kPsh));
-  }
-  disarm(cold, kTimerRetransmit);
-  arm_persist(index);
+  const std::uint32_t window = std::min(hot.snd_wnd, std::max(cold.cwnd, 1u));
+  const std::uint32_t len = std::min({std::uint32_t{cold.tx_bytes}, std::uint32_t{hot.mss}, std::max(window, 1u)});
+  const bool fin = hot.has(kTcbFinQueued) && len == cold.tx_bytes && (len == 0 || window > len);
+  if (len == 0 && !fin) return false;
+  const auto flags = static_cast<std::uint8_t>(kAck | (len > 0 ? kPsh : 0) | (fin ? kFin : 0));
+  const bool closed = hot.snd_wnd == 0;
+  if (!closed) hot.snd_nxt += len + (fin ? 1u : 0u);
+  emit_segment(index, hot.snd_una, len, flags);
+  if (closed) arm_persist(index);
+  return closed;
 }
 
 /// Fast retransmit and NewReno's partial acknowledgement: the segment at SND.UNA, without touching SND.NXT.
@@ -310,7 +313,9 @@ void TcpEngine::emit_ack(std::uint32_t index, SeqNum seq) {
 
 void TcpEngine::emit_reset(std::uint32_t index) {
   TxIntent& intent = intents_.next();
-  fill_header(index, intent, hot_[index].snd_nxt, kRst | kAck);
+  // RFC 9293 says SND.NXT; ours falls back after a timeout, and only what the peer expects next resets it at once (RFC
+  // 5961 3.2).
+  fill_header(index, intent, cold_[index].snd_max, kRst | kAck);
   intent.segment.options = 0;
   intent.segment.sack_count = 0;
   counters_.add(TcpCounter::kResetsOut);

@@ -35,7 +35,14 @@ inline void rtt_sample(TcbCold& cold, std::uint32_t rtt_us, const TcpConfig& con
   cold.rto_ms = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(rto_ms, config.rto_min_ms, config.rto_max_ms));
 }
 
-/// RFC 6298 (5.5): the timeout after `backoff` expiries.
+/// RFC 6298 (5.5): the timeout doubles, and stays so until the next sample: an ACK of a retransmitted segment says
+/// nothing about the round trip (Karn), and falling back at once would repeat everything for ever on a path that has
+/// grown longer.
+inline void rto_back_off(TcbCold& cold, const TcpConfig& config) {
+  cold.rto_ms = static_cast<std::uint32_t>(std::min<std::uint64_t>(std::uint64_t{cold.rto_ms} * 2, config.rto_max_ms));
+}
+
+/// The persist timer's interval after `backoff` probes.
 [[nodiscard]] inline std::uint32_t rto_with_backoff(const TcbCold& cold, unsigned backoff, const TcpConfig& config) {
   const std::uint64_t rto = std::uint64_t{cold.rto_ms} << std::min(backoff, 16u);
   return static_cast<std::uint32_t>(std::min<std::uint64_t>(rto, config.rto_max_ms));

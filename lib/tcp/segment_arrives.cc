@@ -232,10 +232,11 @@ void TcpEngine::established(std::uint32_t index) {
   disarm(cold, kTimerRetransmit);
   cold.retransmits = 0;
   // RFC 6298 (5.7): a lost SYN makes the timeout start at 3 s.
-  if (hot.has(kTcbSynRetransmitted) && cold.srtt_us == 0) cold.rto_ms = std::max<std::uint32_t>(cold.rto_ms, 3000);
+  if (hot.has(kTcbSynRetransmitted) && cold.srtt_us == 0)
+    cold.rto_ms = std::max<std::uint32_t>(config_.tcp.rto_initial_ms, 3000);
   congestion_start(hot, cold, config_.tcp);
   // SND.UNA already lies behind our SYN, and so must `recover`.
-  cold.recover = hot.snd_una;
+  cold.recover = hot.snd_una - 1;
   if (config_.tcp.keepalive_idle_ms != 0) arm_life(index);
   const bool active = hot.has(kTcbActiveOpen);
   if (!active) hot.set(kTcbAnnounced);
@@ -384,6 +385,8 @@ bool TcpEngine::process_ack(std::uint32_t index, const Segment& segment) {
     cold.snd_wl1 = segment.seq;
     cold.snd_wl2 = segment.ack;
     established(index);
+    // A close() in SYN-RECEIVED may have sent its FIN with the SYN still unacknowledged.
+    if (cold.snd_max != hot.snd_una) arm_retransmit(index);
   }
 
   // RFC 5961 5.2: an ACK older than anything that can still be in flight is an injection attempt or a very old

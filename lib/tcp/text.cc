@@ -47,6 +47,12 @@ void TcpEngine::process_text(std::uint32_t index, const Segment& segment) {
     len = space;
     fin = false;
   }
+  if (hot.has(kTcbFinAhead)) {
+    // The first FIN seen says where the data end; what lies behind it, another FIN included, is not from a sane peer.
+    const auto before_fin = static_cast<std::uint32_t>(std::max(cold.fin_seq - seq, 0));
+    if (len > before_fin) len = before_fin;
+    fin = fin && seq + len == cold.fin_seq;
+  }
   if (len > 0 && hot.has(kTcbOrphan)) {
     // RFC 1122 4.2.2.13: data that nobody will read says so with an RST.
     drop(Drop::kTcpAfterClose);

@@ -38,7 +38,7 @@ void TcpEngine::arm(std::uint32_t index, TcbTimer timer, Tick tick) {
 
 void TcpEngine::arm_retransmit(std::uint32_t index) {
   const TcbCold& cold = cold_[index];
-  arm(index, kTimerRetransmit, tick_ + rto_with_backoff(cold, cold.retransmits, config_.tcp));
+  arm(index, kTimerRetransmit, tick_ + cold.rto_ms);
 }
 
 /// Persist backs off like retransmission (RFC 9293 3.8.6.1) and never gives up while the peer answers.
@@ -117,6 +117,7 @@ void TcpEngine::on_retransmit(std::uint32_t index) {
     return release(index, CloseReason::kTimeout, passive ? TcpState::kListen : TcpState::kClosed);
   }
   ++cold.retransmits;
+  rto_back_off(cold, config_.tcp);
   if (!hot.has(kTcbSynUnacked)) congestion_on_timeout(hot, cold, cold.retransmits == 1);
   hot.clear(kTcbTiming | kTcbRetransmit);
   hot.snd_nxt = hot.snd_una;

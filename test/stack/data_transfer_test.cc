@@ -469,5 +469,20 @@ TEST_P(Rfc9293_3_8_6, UnreadDataIsOfferedAgainWhenTheServiceAsks) {
   EXPECT_FALSE(resumed) << "nothing is left";
 }
 
+TEST_P(Rfc9293_3_10_7_4_Text, NothingBehindAFinAheadOfAHoleIsTaken) {
+  Ladder l(setup());
+  l.established();
+  // The FIN at 11 comes before the octets 1 to 5; then text and another FIN behind it.
+  l.send(seg(kFin | kAck).seq(6).data("67890"));
+  l.send(seg(kFin | kAck).seq(11).data("beyond"));
+  l.send(seg(kFin | kAck).seq(14).data("and more"));
+  l.forget_sent();
+  l.send(seg(kAck).seq(1).data("12345"));
+  l.expect(seg(kAck).seq(1).ack(12));
+  EXPECT_EQ(l.service().received(), "1234567890");
+  EXPECT_EQ(l.service().count(EventType::kPeerClosed), 1u);
+  EXPECT_EQ(l.state(), TcpState::kCloseWait);
+}
+
 }  // namespace
 }  // namespace tidegate

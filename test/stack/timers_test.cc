@@ -19,13 +19,50 @@ TEST_P(Rfc6298, DataIsRetransmittedWithExponentialBackoff) {
     expected_ms *= 2;
   }
   EXPECT_EQ(l.count(TcpCounter::kRetransmitTimeouts), 6u);
-  // An acknowledgement of new data ends the backoff (5.3) and the timer (5.2).
+  // An acknowledgement of everything stops the timer (5.2). It says nothing about the round trip (Karn), so the timeout
+  // stays backed off (5.3, "for the current value of RTO") until something sent only once is acknowledged.
   l.send(seg(kAck));
   l.advance(Duration::seconds(60));
   l.expect_nothing();
   l.write("more");
   l.expect(seg(kAck).seq(5).data("more"));
-  l.expect_within(Duration::ms(190), Duration::ms(1010), seg(kAck).seq(5).data("more"));
+  l.expect_within(Duration::ms(12'790), Duration::ms(12'810), seg(kAck).seq(5).data("more"));
+  l.send(seg(kAck));
+  l.write("once");
+  l.expect(seg(kAck).seq(9).data("once"));
+  l.send(seg(kAck));
+  l.write("last");
+  l.expect(seg(kAck).seq(13).data("last"));
+  l.expect_within(Duration::ms(190), Duration::ms(1010), seg(kAck).seq(13).data("last"));
+}
+
+TEST_P(Rfc6298, APathThatHasGrownLongerIsMeasuredAgain) {
+  // From a round trip of nothing to one second, above the timeout: the first rounds repeat themselves, then the
+  // backed-off timeout lasts long enough for a sample, and no segment is sent twice any more.
+  for (const bool timestamps : {false, true}) {
+    LadderSetup s = setup();
+    if (timestamps) s.peer_syn = seg(kSyn).mss(1460).ts(1000, 0);
+    Ladder l(s);
+    l.established();
+    std::uint64_t repeated = 0;
+    for (std::uint32_t round = 0; round < 8; ++round) {
+      const std::uint64_t before = l.count(TcpCounter::kRetransmittedSegments);
+      l.write("ping");
+      const Sent first = l.expect(seg(kAck).seq(1 + 4 * round).data("ping"));
+      l.advance(Duration::seconds(1));
+      l.forget_sent();
+      Seg ack = seg(kAck).ack(5 + 4 * round);
+      if (timestamps) ack = ack.ts(1001 + round, first.tcp.timestamps ? first.tcp.timestamps->value : 0);
+      l.send(ack);
+      repeated = l.count(TcpCounter::kRetransmittedSegments) - before;
+      if (round == 0) {
+        EXPECT_GE(repeated, 1u) << "the path did grow beyond the timeout";
+      }
+      if (round >= 3) {
+        EXPECT_EQ(repeated, 0u) << "round " << round << (timestamps ? " with timestamps" : "");
+      }
+    }
+  }
 }
 
 TEST_P(Rfc6298, BackoffStopsAtTheMaximum) {
