@@ -3,7 +3,7 @@ import re
 
 from lab import Lab, case, check, check_equal, main, note, rate, run, service_counter
 
-VETH_CONNECTIONS = 60_000
+VETH_CONNECTIONS = 100_000
 TAP_CONNECTIONS = 25_000
 
 
