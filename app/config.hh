@@ -64,7 +64,8 @@ struct ListenSettings {
   IpAddress address;
   std::uint16_t port = 0;
   std::string service;
-  std::uint32_t backlog = 65536;
+  /// When not set, at most half of limits.connections.
+  std::uint32_t backlog = 16384;
 };
 
 struct HttpResponseSettings {

@@ -166,7 +166,8 @@ Section workers_section() {
 
 Section tcp_section() {
   SectionBuilder<TcpConfig> s("tcp", false, "TCP as each connection speaks it.");
-  s.number("mss", &TcpConfig::mss, 0, 8960, Unit::kBytes, "Largest segment we accept; 0 derives it from the MTU.")
+  s.number("mss", &TcpConfig::mss, 0, 8960, Unit::kBytes,
+           "Largest segment we accept, at least 64; 0 derives it from the MTU.")
       .number("receive_buffer_bytes", &TcpConfig::receive_buffer_bytes, 2048, 1ULL << 30, Unit::kBytes,
               "Receive buffer of a connection, also its largest window.")
       .number("send_buffer_bytes", &TcpConfig::send_buffer_bytes, 2048, 1ULL << 30, Unit::kBytes,
@@ -219,7 +220,7 @@ Section limits_section() {
               "Connections over IPv6 in TIME-WAIT, at most; part of time_wait.")
       .number("buffers", &ShardLimits::buffers, 16, 1ULL << 24, Unit::kCount,
               "Blocks of 2 KiB for queued and out-of-order data, shared by all connections.")
-      .number("neighbours", &ShardLimits::neighbours, 16, 1ULL << 20, Unit::kCount,
+      .number("neighbours", &ShardLimits::neighbours, 1, 65534, Unit::kCount,
               "Stations on the link whose Ethernet address we remember.");
   return s.build();
 }
@@ -232,7 +233,8 @@ Section listen_section() {
       .text("service", &ListenSettings::service, "service name",
             "What answers: `http`, `echo`, `discard`, or the NAME of a `[service.NAME]`. Required.")
       .number("backlog", &ListenSettings::backlog, 1, kMaxConnections, Unit::kCount,
-              "Connections in SYN-RECEIVED; a SYN beyond it is dropped and counted.");
+              "Connections in SYN-RECEIVED; a SYN beyond it is dropped and counted. The default is at most half of "
+              "limits.connections: a flood of SYNs shall not take them all.");
   return s.build();
 }
 

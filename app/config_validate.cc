@@ -100,7 +100,10 @@ void ConfigLoader::validate_tcp() {
   if (!tcp.window_scaling && tcp.receive_buffer_bytes > 65535 && given("tcp.receive_buffer_bytes")) {
     fail("tcp.receive_buffer_bytes", "needs window scaling; set window_scaling = true or use at most 65535");
   }
-  if (tcp.mss != 0 && tcp.mss + 40u > config_.port.mtu) {
+  constexpr std::uint16_t kSmallestMss = 64;
+  if (tcp.mss != 0 && tcp.mss < kSmallestMss) {
+    fail("tcp.mss", fmt::format("is too small; use {} to 8960, or 0 to derive it from the MTU", kSmallestMss));
+  } else if (tcp.mss != 0 && tcp.mss + 40u > config_.port.mtu) {
     fail("tcp.mss", fmt::format("does not fit port.mtu {}; use at most {}", config_.port.mtu, config_.port.mtu - 40));
   }
   const ShardLimits& limits = config_.limits;
@@ -153,11 +156,20 @@ void ConfigLoader::validate_listeners(Purpose purpose) {
   if (purpose == Purpose::kServe && config_.listen.empty()) {
     fail("listen", "is missing; add [[listen]] with port and service");
   }
+  constexpr std::size_t kMostListeners = 255;
+  if (config_.listen.size() > kMostListeners) {
+    fail(fmt::format("listen[{}].port", kMostListeners),
+         fmt::format("is one [[listen]] of {}; use at most {}, without an address one listens on all of ours",
+                     config_.listen.size(), kMostListeners));
+    return;
+  }
   std::vector<std::string> names;
   for (const NamedService& s : config_.services) names.push_back(s.name);
   for (std::size_t i = 0; i < config_.listen.size(); ++i) {
-    const ListenSettings& listen = config_.listen[i];
+    ListenSettings& listen = config_.listen[i];
     const std::string path = fmt::format("listen[{}]", i);
+    // Half-open connections cost their peer nothing, so that by default they may take only a part of all.
+    if (!given(path + ".backlog")) listen.backlog = std::min(listen.backlog, config_.limits.connections / 2);
     if (given(path + ".service") && config_.find_service(listen.service) == nullptr) {
       const auto meant = nearest(listen.service, names);
       fail(path + ".service", meant ? fmt::format("no such service; did you mean '{}'?", *meant)

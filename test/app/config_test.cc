@@ -284,5 +284,23 @@ TEST(Documentation, ConfigReadmeIsTheTableOfSettings) {
       << "config/README.md does not hold what `tidegate check --settings` prints; paste it between the markers";
 }
 
+TEST(Config, RefusesWhatAShardWouldRefuse) {
+  expect_one_error(std::string(kPort) + "[limits]\nneighbours = 100_000\n", "t.toml:4: setting 'limits.neighbours'");
+  expect_one_error(std::string(kPort) + "[tcp]\nmss = 10\n",
+                   "t.toml:4: setting 'tcp.mss' = 10: is too small; use 64 to 8960");
+  std::string many = kPort;
+  for (unsigned i = 0; i < 255; ++i) many += "[[listen]]\nport = " + std::to_string(i + 1) + "\nservice = \"echo\"\n";
+  EXPECT_TRUE(parse(many).ok()) << all_errors(parse(many));
+  expect_one_error(many + "[[listen]]\nport = 1000\nservice = \"echo\"\n",
+                   "t.toml:769: setting 'listen[255].port' = 1000: is one [[listen]] of 256; use at most 255");
+}
+
+TEST(Config, DefaultBacklogLeavesHalfOfTheConnections) {
+  const std::string listen = "[[listen]]\nport = 7\nservice = \"echo\"\n";
+  EXPECT_EQ(parse(kPort + listen).config.listen.at(0).backlog, 16384u);
+  EXPECT_EQ(parse(kPort + listen + "[limits]\nconnections = 1000\n").config.listen.at(0).backlog, 500u);
+  EXPECT_EQ(parse(kPort + listen + "backlog = 900\n[limits]\nconnections = 1000\n").config.listen.at(0).backlog, 900u);
+}
+
 }  // namespace
 }  // namespace tidegate::app
