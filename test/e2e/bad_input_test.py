@@ -25,7 +25,8 @@ def refused(lab, namespace, wanted, words, *mentions, seconds=20):
 def arguments(lab):
     host = lab.namespace('host')
     for words, mentions in (
-            ((), ('subcommand',)), (('fly',), ('fly',)), (('serve',), ('--config',)), (('serve', '-c', 'x', '--sped'), ('--sped',)),
+            ((), ('subcommand',)), (('fly',), ('fly',)), (('serve',), ('--config',)),
+            (('serve', '-c', 'x', '--sped'), ('--sped',)),
             (('bench',), ('bench.target',)), (('bench', '--target', 'here'), ('here', '--target')),
             (('demo', '--seconds', 'ten'), ('--seconds', 'ten')), (('demo', '--rate', '-5'), ('--rate',)),
             (('demo', '--service', 'gopher'), ('gopher', 'echo')), (('demo', '--queues', 9), ('--queues', '9')),
@@ -49,8 +50,8 @@ def configurations(lab):
             ('bad address', good.replace('10.0.0.1/24', '10.0.0.256/24'), 2, ('10.0.0.256/24', 'port.addresses')),
             ('no service', good.replace('"http"', '"gopher"'), 5, ('gopher',)),
             ('port too large', good.replace('80', '70000'), 4, ('70000',)),
-            ('a lost file', good + '[service.http]\n[[service.http.responses]]\npath = "/"\nbody_file = "lost.html"\n', 9,
-             ('lost.html',)),
+            ('a lost file', good + '[service.http]\n[[service.http.responses]]\npath = "/"\nbody_file = "lost.html"\n',
+             9, ('lost.html',)),
             ('not TOML', good + 'this is no TOML\n', 6, ()),
             ('no listener', '[port]\naddresses = ["10.0.0.1/24"]\n', None, ('listen',))):
         path = lab.write('bad.toml', text)
@@ -119,7 +120,8 @@ def memory(lab):
     refused(lab, server, BAD_RUN, ('serve', '-c', profile, '--set', 'limits.connections=250m', '--set',
                                    'limits.time_wait=250m'), 'memory', 'limits.connections')
     # And what `tidegate check` says of it: it may be meant for another machine.
-    report = json.loads(lab.tidegate(server, 'check', '-c', profile, '--set', 'limits.connections=250m', '--json').stdout)
+    large = lab.tidegate(server, 'check', '-c', profile, '--set', 'limits.connections=250m', '--json')
+    report = json.loads(large.stdout)
     check(report['runs']['serve']['total_bytes'] > 250e6 * 150, 'check adds up what it would need')
 
 
@@ -160,8 +162,8 @@ def checksum(data):
 
 def ipv4(payload, protocol=6, source='10.0.0.2', target='10.0.0.1', **fields):
     f = {'version': 4, 'words': 5, 'length': 20 + len(payload), 'fragment': 0, 'spoil': 0, **fields}
-    header = struct.pack('!BBHHHBBH4s4s', f['version'] << 4 | f['words'], 0, f['length'], 1, f['fragment'], 64, protocol,
-                         0, socket.inet_aton(source), socket.inet_aton(target))
+    header = struct.pack('!BBHHHBBH4s4s', f['version'] << 4 | f['words'], 0, f['length'], 1, f['fragment'], 64,
+                         protocol, 0, socket.inet_aton(source), socket.inet_aton(target))
     return header[:10] + struct.pack('!H', checksum(header) ^ f['spoil']) + header[12:] + payload
 
 
