@@ -1,6 +1,7 @@
 #include "dpdk/eal.hh"
 
 #include <sched.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -19,6 +20,29 @@ namespace tidegate {
 
 namespace {
 
+/// Where a SIGABRT during capture puts what was captured; plain ints, for a signal handler reads them.
+volatile int abort_source = -1;
+volatile int abort_target = -1;
+
+/// EAL and the C++ library abort where memory ends, after words that went into the capture. Async-signal-safe.
+void show_capture_and_abort(int) {
+  char buffer[4096];
+  off_t at = 0;
+  for (;;) {
+    const ssize_t n = pread(abort_source, buffer, sizeof buffer, at);
+    if (n <= 0) break;
+    if (write(abort_target, buffer, static_cast<std::size_t>(n)) < 0) break;
+    at += n;
+  }
+  constexpr char kLast[] =
+      "tidegate: error: EAL aborted while it started; most likely there was not enough memory (see `ulimit -v`, the "
+      "memory limit of the container, -m and eal.memory_mb)\n";
+  // The handler ends with the process either way.
+  if (write(abort_target, kLast, sizeof kLast - 1) < 0) _exit(134);
+  signal(SIGABRT, SIG_DFL);
+  raise(SIGABRT);
+}
+
 /// Takes what is printed to stdout and stderr while EAL starts: EAL says why it fails only there.
 class OutputCapture {
  public:
@@ -28,6 +52,13 @@ class OutputCapture {
       saved_[fd] = dup(fd);
       if (file_ >= 0) dup2(file_, fd);
     }
+    abort_source = file_;
+    abort_target = saved_[2];
+    struct sigaction action {};
+    action.sa_handler = show_capture_and_abort;
+    // abort() raises the signal once more itself if a handler returns.
+    action.sa_flags = SA_RESETHAND | SA_NODEFER;
+    if (file_ >= 0 && saved_[2] >= 0) sigaction(SIGABRT, &action, &old_action_);
   }
   ~OutputCapture() {
     restore();
@@ -38,6 +69,7 @@ class OutputCapture {
 
   void restore() {
     std::fflush(nullptr);
+    if (saved_[2] >= 0 && file_ >= 0) sigaction(SIGABRT, &old_action_, nullptr);
     for (int fd : {1, 2}) {
       if (saved_[fd] < 0) continue;
       dup2(saved_[fd], fd);
@@ -60,6 +92,7 @@ class OutputCapture {
  private:
   int file_;
   int saved_[3] = {-1, -1, -1};
+  struct sigaction old_action_ {};
 };
 
 std::vector<std::string> split_lines(const std::string& text) {
