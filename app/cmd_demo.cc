@@ -17,7 +17,7 @@ int run_demo(const DemoOptions& options) {
   const Output output(options.json);
   install_stop_signals();
   auto opened = Session::open(std::move(demo.plan), [&demo](RuntimeConfig& runtime) -> Result<std::shared_ptr<void>> {
-    auto rings = RingPair::create(kDemoPair, demo.queues);
+    auto rings = RingPair::create(kDemoPair, demo.queues, demo.ring_depth);
     if (!rings) return rings.error();
     auto kept = std::make_shared<RingPair>(std::move(rings).value());
     runtime.groups[0].port.device = kept->first();

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 
 #include "app/units.hh"
 #include "base/rng.hh"
@@ -17,6 +18,9 @@ constexpr std::uint64_t kFastestPerSecond = 1'000'000;
 constexpr std::uint16_t kFirstClientPort = 1024;
 constexpr std::uint64_t kPortsPerAddress = 65536 - kFirstClientPort;
 constexpr std::uint64_t kBlockBytes = 2048;
+constexpr std::uint64_t kLeastRingPackets = 2048;
+constexpr std::uint64_t kMostRingPackets = 32768;
+constexpr std::uint64_t kSegmentBytes = 1400;
 constexpr const char* kBody = "Hello from Tidegate\n";
 
 struct Numbers {
@@ -49,7 +53,8 @@ Result<Numbers> read_numbers(const DemoOptions& o) {
   const auto rate = count("--rate", o.rate, 0, 100'000'000);
   if (!rate) return rate.error();
   n.rate_per_s = *rate;
-  const auto concurrency = count("--concurrency", o.concurrency, 1, 1'000'000);
+  // Each may have a packet on its way and one that answers it; the largest ring carries that for so many.
+  const auto concurrency = count("--concurrency", o.concurrency, 1, kMostRingPackets / 2);
   if (!concurrency) return concurrency.error();
   n.concurrency = static_cast<std::uint32_t>(*concurrency);
   const auto payload = parse_size(o.payload);
@@ -117,6 +122,15 @@ ShardLimits limits_for(const Numbers& n, unsigned workers, bool ipv6, std::uint6
   return limits;
 }
 
+/// A ring drops what does not fit, as a switch would, and the drop costs a retransmission timeout: so that it should
+/// hold what all connections together may have on its way at once.
+unsigned ring_depth_for(const Numbers& n, bool http, unsigned queues) {
+  const std::uint64_t window = std::min<std::uint64_t>(n.payload_bytes, TcpConfig{}.receive_buffer_bytes);
+  const std::uint64_t packets = http ? 2 : 2 + window / kSegmentBytes;
+  const std::uint64_t share = n.concurrency * packets / queues;
+  return static_cast<unsigned>(std::bit_ceil(std::clamp<std::uint64_t>(share, kLeastRingPackets, kMostRingPackets)));
+}
+
 }  // namespace
 
 DemoMachine DemoMachine::here() {
@@ -154,6 +168,7 @@ Result<Demo> make_demo(const DemoOptions& o, const DemoMachine& machine) {
 
   Demo demo;
   demo.queues = o.queues == 0 ? most_workers : o.queues;
+  demo.ring_depth = ring_depth_for(n, http, demo.queues);
   demo.connections = n.connections;
   demo.launch = n.launch;
   demo.plan.services = std::make_shared<ServiceSet>();
@@ -179,6 +194,8 @@ Result<Demo> make_demo(const DemoOptions& o, const DemoMachine& machine) {
   for (WorkerGroupConfig* group : {&server, &client}) {
     group->port.setting = "demo device";
     group->port.rx_queues = static_cast<std::uint16_t>(std::min(demo.queues, group->workers));
+    // What lies in the ring are buffers of the sender's pool.
+    group->port.tx_descriptors = static_cast<std::uint16_t>(demo.ring_depth);
     group->shard.seed = rng();
     if (!o.seed.empty()) {
       group->shard.isn_key = HashKey{rng(), rng()};
@@ -242,6 +259,8 @@ Result<Demo> make_demo(const DemoOptions& o, const DemoMachine& machine) {
   server.services = serve_factory(demo.plan.services, server.name, {service});
   ListenerConfig listener;
   listener.port = load.targets.front().port;
+  // Nobody else can reach this server.
+  listener.backlog = server.shard.limits.connections;
   server.listeners.push_back(listener);
 
   demo.plan.runtime.groups = {std::move(server), std::move(client)};

@@ -16,6 +16,8 @@ namespace tidegate::app {
 struct Demo {
   Plan plan;
   unsigned queues = 1;
+  /// Packets of one ring.
+  unsigned ring_depth = 2048;
   std::uint64_t connections = 0;
   Duration launch;
   std::vector<std::string> notes;
