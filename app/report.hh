@@ -97,6 +97,8 @@ struct Summary {
   std::vector<std::string> problems;
   /// What the reader should know without it being a failure.
   std::vector<std::string> notes;
+  /// What was ended by force, which is no problem of ours, but not good either; empty: nothing.
+  std::string cut_short;
 };
 
 /// What a healthy end looks like.

@@ -137,7 +137,9 @@ std::string summary_text(const Summary& s, const Palette& palette) {
   out += state_table(s.groups);
   out += left_over(s);
   for (const std::string& note : s.notes) out += fmt::format("  {:<20} {}\n", "note", note);
+  if (!s.cut_short.empty()) out += fmt::format("cut short: {}\n", s.cut_short);
   if (s.problems.empty()) {
+    if (!s.cut_short.empty()) return out;
     return out + fmt::format("{}good{}\n", palette.good, palette.reset);
   }
   for (const std::string& problem : s.problems) {
@@ -173,7 +175,8 @@ nlohmann::ordered_json summary_json(const Summary& s) {
   out["leaked_packet_buffers"] = s.leaked_mbufs;
   out["notes"] = s.notes;
   out["problems"] = s.problems;
-  out["good"] = s.problems.empty();
+  out["cut_short"] = s.cut_short;
+  out["good"] = s.problems.empty() && s.cut_short.empty();
   return out;
 }
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -17,6 +18,13 @@ namespace {
 volatile sig_atomic_t g_stop_signals = 0;
 
 void count_signal(int) { g_stop_signals = g_stop_signals + 1; }
+
+void refuse_reload(int) {
+  constexpr char kLine[] = "tidegate: reload is not supported; send SIGTERM to drain\n";
+  const int error = errno;
+  if (write(STDERR_FILENO, kLine, sizeof kLine - 1) < 0) errno = 0;
+  errno = error;
+}
 
 /// Octets that could be used without swapping, or 0 when nobody knows.
 std::uint64_t available_memory() {
@@ -66,6 +74,13 @@ void install_stop_signals() {
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
   signal(SIGPIPE, SIG_IGN);
+}
+
+void ignore_reload_signal() {
+  struct sigaction action {};
+  action.sa_handler = refuse_reload;
+  action.sa_flags = SA_RESTART;
+  sigaction(SIGHUP, &action, nullptr);
 }
 
 int stop_signals() { return static_cast<int>(g_stop_signals); }

@@ -20,6 +20,8 @@ namespace tidegate::app {
 /// SIGINT and SIGTERM as a number that grows; installed once.
 void install_stop_signals();
 [[nodiscard]] int stop_signals();
+/// SIGHUP, which asks servers to reload, only says that there is no such thing.
+void ignore_reload_signal();
 
 /// Where people read: stdout, or stderr when stdout carries JSON. One flush a line.
 class Output {
