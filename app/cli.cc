@@ -2,10 +2,12 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cstdio>
 #include <iostream>
 
 #include "app/commands.hh"
 #include "app/run.hh"
+#include "app/units.hh"
 #include "dpdk/eal.hh"
 
 #ifndef TIDEGATE_VERSION
@@ -43,6 +45,7 @@ constexpr const char* kServeExamples =
     "\n"
     "What follows -- goes to EAL, after eal.args of the file. SIGTERM or SIGINT drains: no new connections, open ones\n"
     "may finish within workers.drain_timeout_ms; a second signal ends at once.\n"
+    "What is open after that is reset. SIGHUP is ignored with a line: there is no reload.\n"
     "Exit code: 0 good; 1 the run went wrong; 2 bad arguments or configuration.\n";
 
 constexpr const char* kBenchExamples =
@@ -156,6 +159,14 @@ void add_file(CLI::App& sub, FileOptions& options, bool required) {
   sub.add_flag("--json", options.json, "The result as JSON on standard output");
 }
 
+/// A result that nobody got is not good, whatever it says.
+int results_written(int code) {
+  const bool flushed = std::fflush(stdout) == 0;
+  if (flushed && std::ferror(stdout) == 0) return code;
+  Output::error("standard output could not be written in full (is the disk full, or the reader gone?)");
+  return code == kExitGood ? kExitBad : code;
+}
+
 }  // namespace
 
 int run_program(int argc, const char* const* argv) {
@@ -179,7 +190,7 @@ int run_program(int argc, const char* const* argv) {
   demo_app->add_option("--seconds", demo.seconds, "How long connections are opened (10, or until --connections)");
   demo_app->add_option("--connections", demo.connections, "Connections in all");
   demo_app->add_option("--rate", demo.rate, "Connections opened a second; 0: as concurrency allows");
-  demo_app->add_option("--concurrency", demo.concurrency, "Most connections open at once (256)");
+  demo_app->add_option("--concurrency", demo.concurrency, "Most connections open at once (256), up to 16k");
   demo_app->add_option("--service", demo.service, "http (server closes first), echo or discard (client closes first)");
   demo_app->add_option("--payload", demo.payload, "echo, discard: octets of a connection (1024)");
   demo_app->add_flag("--ipv6", demo.ipv6, "IPv6 instead of IPv4");
@@ -247,6 +258,16 @@ int run_program(int argc, const char* const* argv) {
     Output::error("netstat takes no EAL arguments; use --file-prefix before --");
     return kExitUsage;
   }
+  auto bad_prefix = bad_file_prefix_in(eal_args);
+  if (!bad_prefix && command == "netstat") {
+    if (const auto what = bad_file_prefix(netstat.file_prefix)) {
+      bad_prefix = fmt::format("option --file-prefix = {}: {}", netstat.file_prefix, *what);
+    }
+  }
+  if (bad_prefix) {
+    Output::error(*bad_prefix);
+    return kExitUsage;
+  }
   demo.eal_args = serve.eal_args = bench.eal_args = check.eal_args = eal_args;
   serve.overrides = serve_overrides.overrides();
   bench.overrides = bench_overrides.overrides();
@@ -255,11 +276,11 @@ int run_program(int argc, const char* const* argv) {
     Output::error("--config is required; see tidegate check --help");
     return kExitUsage;
   }
-  if (command == "demo") return run_demo(demo);
-  if (command == "serve") return run_serve(serve);
-  if (command == "bench") return run_bench(bench);
-  if (command == "check") return run_check(check);
-  return run_netstat(netstat);
+  if (command == "demo") return results_written(run_demo(demo));
+  if (command == "serve") return results_written(run_serve(serve));
+  if (command == "bench") return results_written(run_bench(bench));
+  if (command == "check") return results_written(run_check(check));
+  return results_written(run_netstat(netstat));
 }
 
 }  // namespace tidegate::app

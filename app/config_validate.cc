@@ -19,6 +19,8 @@ bool in_range(const AddressRange& range, IpAddress address) { return overlap(ran
 }  // namespace
 
 void ConfigLoader::validate(Purpose purpose) {
+  if (const auto what = bad_file_prefix(config_.eal.file_prefix)) fail("eal.file_prefix", *what);
+  if (const auto what = bad_file_prefix_in(config_.eal.args)) fail("eal.args", *what);
   validate_port();
   validate_workers();
   validate_tcp();

@@ -287,4 +287,26 @@ std::string format_setting_size(std::uint64_t bytes) {
   return fmt::format("{}", bytes);
 }
 
+std::optional<std::string> bad_file_prefix(std::string_view prefix) {
+  constexpr std::size_t kLongest = 60;
+  if (prefix.find('/') != std::string_view::npos || prefix == "." || prefix == "..") {
+    return "is a path; use a plain name, which becomes a directory below EAL's own";
+  }
+  if (prefix.size() > kLongest) return fmt::format("is too long; use at most {} characters", kLongest);
+  return std::nullopt;
+}
+
+std::optional<std::string> bad_file_prefix_in(const std::vector<std::string>& arguments) {
+  constexpr std::string_view kOption = "--file-prefix";
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    std::string_view value;
+    if (arguments[i] == kOption && i + 1 < arguments.size()) value = arguments[i + 1];
+    if (arguments[i].starts_with(std::string(kOption) + "=")) {
+      value = std::string_view(arguments[i]).substr(kOption.size() + 1);
+    }
+    if (const auto what = bad_file_prefix(value)) return fmt::format("EAL argument {} {}: {}", kOption, value, *what);
+  }
+  return std::nullopt;
+}
+
 }  // namespace tidegate::app

@@ -64,4 +64,9 @@ struct Endpoint {
 /// As format_setting(): `64k`, `1000`.
 [[nodiscard]] std::string format_setting_size(std::uint64_t bytes);
 
+/// Why this cannot be an EAL file prefix, which becomes a directory's name; nothing when it can.
+[[nodiscard]] std::optional<std::string> bad_file_prefix(std::string_view prefix);
+/// The same for every --file-prefix among EAL arguments.
+[[nodiscard]] std::optional<std::string> bad_file_prefix_in(const std::vector<std::string>& arguments);
+
 }  // namespace tidegate::app
