@@ -18,6 +18,9 @@ std::uint32_t mss_now(const TcbHot& hot, const TcbCold& cold) {
   return hot.mss - most;
 }
 
+/// A sequence number beyond the peer's window, where a probe may have gone, would make it drop what carries no data.
+SeqNum within_window(const TcbHot& hot, SeqNum seq) { return min(seq, hot.snd_una + hot.snd_wnd); }
+
 }  // namespace
 
 void TcpEngine::output() {
@@ -117,7 +120,7 @@ bool TcpEngine::send_probe(std::uint32_t index) {
   hot.snd_nxt = hot.snd_una;
   counters_.add(TcpCounter::kZeroWindowProbes);
   const std::uint32_t window = std::min(hot.snd_wnd, std::max(cold.cwnd, 1u));
-  const std::uint32_t len = std::min({std::uint32_t{cold.tx_bytes}, std::uint32_t{hot.mss}, std::max(window, 1u)});
+  const std::uint32_t len = std::min({std::uint32_t{cold.tx_bytes}, mss_now(hot, cold), std::max(window, 1u)});
   const bool fin = hot.has(kTcbFinQueued) && len == cold.tx_bytes && (len == 0 || window > len);
   if (len == 0 && !fin) return false;
   const auto flags = static_cast<std::uint8_t>(kAck | (len > 0 ? kPsh : 0) | (fin ? kFin : 0));
@@ -302,12 +305,8 @@ void TcpEngine::locate_payload(std::uint32_t index, SeqNum seq, TxIntent& intent
 }
 
 void TcpEngine::emit_ack(std::uint32_t index, SeqNum seq) {
-  TcbHot& hot = hot_[index];
-  // A sequence number beyond the peer's window would make it drop our ACK.
-  const SeqNum edge = hot.snd_una + hot.snd_wnd;
-  if (seq > edge) seq = max(edge, hot.snd_una);
   TxIntent& intent = intents_.next();
-  fill_header(index, intent, seq, kAck);
+  fill_header(index, intent, within_window(hot_[index], seq), kAck);
   intents_.push();
 }
 
@@ -315,7 +314,7 @@ void TcpEngine::emit_reset(std::uint32_t index) {
   TxIntent& intent = intents_.next();
   // RFC 9293 says SND.NXT; ours falls back after a timeout, and only what the peer expects next resets it at once (RFC
   // 5961 3.2).
-  fill_header(index, intent, cold_[index].snd_max, kRst | kAck);
+  fill_header(index, intent, within_window(hot_[index], cold_[index].snd_max), kRst | kAck);
   intent.segment.options = 0;
   intent.segment.sack_count = 0;
   counters_.add(TcpCounter::kResetsOut);
