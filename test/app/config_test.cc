@@ -4,6 +4,8 @@
 #include "app/config.hh"
 
 #include <gtest/gtest.h>
+#include <array>
+#include <cstddef>
 
 #include <algorithm>
 #include <cstdlib>
@@ -236,8 +238,10 @@ TEST(Config, EverySettingRefusesNonsense) {
     for (const Setting& setting : section.settings) {
       toml::table nonsense{{"a", 1}};
       // A table is no value of any setting; the reader must say so and not touch its target.
-      const auto problem = setting.read(nullptr, nonsense);
+      alignas(64) std::array<std::byte, 8192> target{};
+      const auto problem = setting.read(target.data(), nonsense);
       EXPECT_TRUE(problem.has_value()) << section.name << "." << setting.key;
+      EXPECT_EQ(target, (std::array<std::byte, 8192>{})) << section.name << "." << setting.key;
       EXPECT_FALSE(setting.help.empty()) << section.name << "." << setting.key;
       EXPECT_FALSE(setting.fallback.empty()) << section.name << "." << setting.key;
     }
