@@ -234,8 +234,6 @@ TEST(Config, OverridesWinAndNameTheirOption) {
 }
 
 TEST(Config, EverySettingRefusesNonsense) {
-  // Stands in for every section's settings, none of which a refused value may touch.
-  alignas(64) std::array<unsigned char, 16384> target{};
   for (const Section& section : section_table()) {
     for (const Setting& setting : section.settings) {
       toml::table nonsense{{"a", 1}};
@@ -248,7 +246,6 @@ TEST(Config, EverySettingRefusesNonsense) {
       EXPECT_FALSE(setting.fallback.empty()) << section.name << "." << setting.key;
     }
   }
-  EXPECT_EQ(std::count(target.begin(), target.end(), 0), static_cast<std::ptrdiff_t>(target.size()));
 }
 
 TEST(Config, DocumentedDefaultsReadBackAsDefaults) {
