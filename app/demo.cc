@@ -124,10 +124,13 @@ ShardLimits limits_for(const Numbers& n, unsigned workers, bool ipv6, std::uint6
 
 /// A ring drops what does not fit, as a switch would, and the drop costs a retransmission timeout: so that it should
 /// hold what all connections together may have on its way at once.
-unsigned ring_depth_for(const Numbers& n, bool http, unsigned queues) {
+std::uint64_t packets_on_the_way(const Numbers& n, bool http) {
   const std::uint64_t window = std::min<std::uint64_t>(n.payload_bytes, TcpConfig{}.receive_buffer_bytes);
-  const std::uint64_t packets = http ? 2 : 2 + window / kSegmentBytes;
-  const std::uint64_t share = n.concurrency * packets / queues;
+  return http ? 2 : 2 + window / kSegmentBytes;
+}
+
+unsigned ring_depth_for(const Numbers& n, bool http, unsigned queues) {
+  const std::uint64_t share = n.concurrency * packets_on_the_way(n, http) / queues;
   return static_cast<unsigned>(std::bit_ceil(std::clamp<std::uint64_t>(share, kLeastRingPackets, kMostRingPackets)));
 }
 
@@ -168,6 +171,14 @@ Result<Demo> make_demo(const DemoOptions& o, const DemoMachine& machine) {
 
   Demo demo;
   demo.queues = o.queues == 0 ? most_workers : o.queues;
+  const std::uint64_t most = kMostRingPackets * demo.queues / packets_on_the_way(n, http);
+  if (n.concurrency > most) {
+    return wrong(
+        "--concurrency", std::to_string(n.concurrency),
+        fmt::format("with this --payload has more packets on the way than the demo's rings hold; use at most {}, "
+                    "a smaller --payload or more --queues",
+                    most));
+  }
   demo.ring_depth = ring_depth_for(n, http, demo.queues);
   demo.connections = n.connections;
   demo.launch = n.launch;
