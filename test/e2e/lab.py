@@ -373,11 +373,13 @@ def main():
                 raise Failed('the case checked nothing')
             verdict = 'ok'
         except Failed as failed:
-            verdict = 'not ok'
-            note(failed)
+            verdict, why = 'not ok', str(failed)
         except Exception:  # A test that breaks is a test that fails, and the next one still runs.
-            verdict = 'not ok'
-            note(traceback.format_exc())
+            verdict, why = 'not ok', traceback.format_exc()
+        if verdict != 'ok':
+            note(why)
+            # meson's logs drop what TAP calls a comment; what a test says on standard error they keep.
+            print(f'{description}: {why}', file=sys.stderr, flush=True)
         failures += verdict != 'ok'
         note(f'{checks_done} checks, {time.monotonic() - start:.1f} s')
         print(f'{verdict} {number} - {description}', flush=True)
