@@ -20,6 +20,11 @@ class ActiveOpener {
   ActiveOpener(const ShardConfig& config, const LocalAddresses& local, TcpEngine& engine);
 
   [[nodiscard]] ConnectResult connect(const ConnectRequest& request);
+  [[nodiscard]] bool is_local(IpAddress address) const { return local_.contains(address); }
+  /// First and last.
+  [[nodiscard]] std::pair<std::uint16_t, std::uint16_t> source_ports() const {
+    return {static_cast<std::uint16_t>(first_port_), static_cast<std::uint16_t>(first_port_ + ports_ - 1)};
+  }
 
  private:
   static constexpr unsigned kMaxTries = 512;

@@ -14,6 +14,13 @@ void Connections::shutdown(ConnectionId id) { engine_.shutdown(id); }
 void Connections::close(ConnectionId id) { engine_.close(id); }
 void Connections::abort(ConnectionId id) { engine_.abort(id); }
 ConnectResult Connections::connect(const ConnectRequest& request) { return opener_.connect(request); }
+std::size_t Connections::read(ConnectionId id, std::span<const std::span<std::uint8_t>> out, bool peek) {
+  return engine_.read(id, out, peek);
+}
+std::size_t Connections::discard(ConnectionId id, std::size_t octets) { return engine_.discard(id, octets); }
+ConnectionStatus Connections::status(ConnectionId id) const { return engine_.status(id); }
+bool Connections::is_local(IpAddress address) const { return opener_.is_local(address); }
+std::pair<std::uint16_t, std::uint16_t> Connections::source_ports() const { return opener_.source_ports(); }
 bool Connections::resume(ConnectionId id) { return engine_.resume(id); }
 void Connections::set_user(ConnectionId id, std::uint64_t user) { engine_.set_user(id, user); }
 bool Connections::alive(ConnectionId id) const { return engine_.alive(id); }

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <span>
+#include <utility>
 
 #include "base/address.hh"
 #include "base/time.hh"
@@ -85,6 +86,18 @@ class Connections {
   /// RST now.
   void abort(ConnectionId id);
   ConnectResult connect(const ConnectRequest& request);
+
+  /// For those who ask instead of being told (lib/socket): a service may leave everything in kReadable events and take
+  /// it from the queue whenever it likes. read() fills the parts in turn and returns how many octets it gave; with
+  /// `peek` they stay. Neither makes events; inside on_events() they give nothing for a connection whose kReadable is
+  /// in it.
+  std::size_t read(ConnectionId id, std::span<const std::span<std::uint8_t>> out, bool peek = false);
+  std::size_t discard(ConnectionId id, std::size_t octets);
+  [[nodiscard]] ConnectionStatus status(ConnectionId id) const;
+  /// Whether the shard has this address.
+  [[nodiscard]] bool is_local(IpAddress address) const;
+  /// Where connect() takes its source ports from: first and last.
+  [[nodiscard]] std::pair<std::uint16_t, std::uint16_t> source_ports() const;
 
   /// From on_poll() only: offers unread data again with a kReadable event, for a service that left it unread for a
   /// reason of its own (a relay whose other side was full). False when there is none, when an offer is on its way, when

@@ -156,11 +156,18 @@ Result<void> Shard::listen(const ListenerConfig& listener) {
   entry.port = listener.port;
   entry.backlog = listener.backlog;
   entry.service = listener.service;
+  entry.family = listener.family;
   if (!impl_->engine.listen(entry))
     return wrong("listen", where, "in use by another listener, or more than 255 listeners");
   return {};
 }
 
+bool Shard::stop_listening(const ListenerConfig& listener) {
+  return impl_->engine.stop_listening(listener.address, listener.port, listener.family);
+}
+bool Shard::pause_listening(const ListenerConfig& listener, bool paused) {
+  return impl_->engine.pause_listening(listener.address, listener.port, listener.family, paused);
+}
 void Shard::drain() { impl_->engine.stop_listening(); }
 void Shard::abort_all() { impl_->engine.abort_all(); }
 Connections Shard::connections() { return impl_->calls; }
@@ -319,8 +326,10 @@ std::uint64_t Shard::list_connections(std::uint64_t cursor, std::size_t max, std
   if (cursor == 0) {
     cursor = 1;
     if (!engine.draining()) {
-      for (const TcpListener& l : engine.listeners())
+      for (const TcpListener& l : engine.listeners()) {
+        if (!l.active) continue;
         rows.push_back({FlowKey{l.address, {}, l.port, 0}, TcpState::kListen, 0, 0});
+      }
     }
   }
   const std::uint32_t next = engine.snapshot(static_cast<std::uint32_t>(cursor - 1), max, found);

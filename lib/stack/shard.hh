@@ -69,6 +69,8 @@ struct ListenerConfig {
   /// ShardLimits::connections, or a flood of SYNs takes them all.
   std::uint32_t backlog = 16384;
   std::uint8_t service = 0;
+  /// Narrows an unspecified address to one family.
+  ListenFamily family = ListenFamily::kBoth;
 };
 
 /// Sizes, all fixed at start.
@@ -144,6 +146,11 @@ class Shard {
   /// Registers a service under the next index (0, 1, ...), at most 16. Before the first poll.
   std::uint8_t add_service(Service& service);
   Result<void> listen(const ListenerConfig& listener);
+  /// Ends the listener with this address, port and family at run time; its half-open connections are dropped, the
+  /// others go on. False when there is none.
+  bool stop_listening(const ListenerConfig& listener);
+  /// While paused, SYNs to it are dropped and counted as with a full backlog.
+  bool pause_listening(const ListenerConfig& listener, bool paused);
   /// Resets every connection; with the next poll the RSTs leave. For the end of a drain that took too long.
   void abort_all();
   /// Stops accepting new connections (SYNs are dropped and counted); established ones go on.

@@ -73,7 +73,7 @@ void TcpEngine::fin_acknowledged(std::uint32_t index, const Segment& segment) {
       enter_time_wait(index);
       break;
     case TcpState::kLastAck:
-      release(index, CloseReason::kNormal);
+      leave_last_ack(index);
       break;
     default:
       break;

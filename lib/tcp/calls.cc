@@ -14,13 +14,16 @@ constexpr StateSet kMaySend =
 
 /// 3.10.1, passive.
 bool TcpEngine::listen(const TcpListener& listener) {
-  if (n_listeners_ == kMaxListeners) return false;
+  std::size_t place = n_listeners_;
   for (std::size_t i = 0; i < n_listeners_; ++i) {
-    if (listeners_[i].port == listener.port && listeners_[i].address == listener.address) return false;
+    if (listeners_[i].same_place(listener.address, listener.port, listener.family)) return false;
+    if (!listeners_[i].active) place = std::min(place, i);
   }
-  listeners_[n_listeners_] = listener;
-  listeners_[n_listeners_].syn_received = 0;
-  ++n_listeners_;
+  if (place == kMaxListeners) return false;
+  if (place == n_listeners_) ++n_listeners_;
+  listeners_[place] = listener;
+  listeners_[place].syn_received = 0;
+  listeners_[place].active = true;
   count_arrow(TcpState::kClosed, TcpState::kListen);
   ++in_state_[static_cast<std::size_t>(TcpState::kListen)];
   return true;
@@ -31,8 +34,37 @@ bool TcpEngine::listen(const TcpListener& listener) {
 void TcpEngine::stop_listening() {
   if (draining_) return;
   draining_ = true;
-  for (std::size_t i = 0; i < n_listeners_; ++i) count_arrow(TcpState::kListen, TcpState::kClosed);
+  for (std::size_t i = 0; i < n_listeners_; ++i) {
+    if (listeners_[i].active) count_arrow(TcpState::kListen, TcpState::kClosed);
+  }
   in_state_[static_cast<std::size_t>(TcpState::kListen)] = 0;
+}
+
+/// The same for one: nobody would hear of those in SYN-RECEIVED, so they go too.
+bool TcpEngine::stop_listening(IpAddress address, std::uint16_t port, ListenFamily family) {
+  for (std::size_t i = 0; i < n_listeners_; ++i) {
+    if (!listeners_[i].same_place(address, port, family)) continue;
+    for (std::uint32_t index = 0; listeners_[i].syn_received > 0 && index < pool_.high_water(); ++index) {
+      const TcbHot& hot = hot_[index];
+      if (hot.state != TcpState::kSynReceived || hot.has(kTcbActiveOpen | kTcbDead) || hot.listener != i) continue;
+      release(index, CloseReason::kAborted, TcpState::kListen);
+    }
+    listeners_[i].active = false;
+    if (draining_) return true;
+    count_arrow(TcpState::kListen, TcpState::kClosed);
+    --in_state_[static_cast<std::size_t>(TcpState::kListen)];
+    return true;
+  }
+  return false;
+}
+
+bool TcpEngine::pause_listening(IpAddress address, std::uint16_t port, ListenFamily family, bool paused) {
+  for (std::size_t i = 0; i < n_listeners_; ++i) {
+    if (!listeners_[i].same_place(address, port, family)) continue;
+    listeners_[i].paused = paused;
+    return true;
+  }
+  return false;
 }
 
 /// 3.10.1, active. From a port one of our listeners holds it is the SEND in LISTEN of 3.10.2: the arrow from LISTEN to
@@ -190,6 +222,69 @@ void TcpEngine::abort(ConnectionId id) {
 
 void TcpEngine::abort_all() {
   for (std::uint32_t index = 0; index < pool_.high_water(); ++index) abort(id_of(index));
+}
+
+/// 3.10.3. No event is made, since this may be called any number of times between two polls: who reads asks status().
+std::size_t TcpEngine::read(ConnectionId id, std::span<const std::span<std::uint8_t>> out, bool peek) {
+  if (!alive(id) || hot_[id.index].has(kTcbReadPending | kTcbOrphan)) return 0;
+  std::size_t total = 0;
+  std::uint32_t chunk = hot_[id.index].rx_head;
+  std::size_t offset = 0;
+  for (std::span<std::uint8_t> part : out) {
+    while (!part.empty() && chunk != kNone) {
+      const Chunk& from = chunks_[chunk];
+      const std::size_t n = std::min<std::size_t>(part.size(), from.len - offset);
+      std::copy_n(from.data + offset, n, part.begin());
+      part = part.subspan(n);
+      total += n;
+      offset += n;
+      if (offset < from.len) continue;
+      chunk = from.next;
+      offset = 0;
+    }
+  }
+  return peek ? total : discard(id, total);
+}
+
+std::size_t TcpEngine::discard(ConnectionId id, std::size_t octets) {
+  if (!alive(id) || hot_[id.index].has(kTcbReadPending | kTcbOrphan)) return 0;
+  TcbHot& hot = hot_[id.index];
+  TcbCold& cold = cold_[id.index];
+  std::size_t rest = octets;
+  while (rest > 0 && hot.rx_head != kNone) {
+    const std::uint32_t head = hot.rx_head;
+    const std::uint32_t n = static_cast<std::uint32_t>(std::min<std::size_t>(rest, chunks_[head].len));
+    rest -= n;
+    cold.rx_bytes = cold.rx_bytes - n;
+    if (n < chunks_[head].len) {
+      chunks_.trim_front(head, n);
+      break;
+    }
+    hot.rx_head = chunks_[head].next;
+    if (hot.rx_head == kNone) cold.rx_tail = kNone;
+    chunks_.free(head);
+  }
+  if (hot.rx_head == kNone && hot.has(kTcbFinReceived)) {
+    hot.set(kTcbFinDelivered);
+    if (hot.has(kTcbDetached)) finish_detached(id.index);
+  }
+  if (octets > rest) announce_room(id.index);
+  return octets - rest;
+}
+
+ConnectionStatus TcpEngine::status(ConnectionId id) const {
+  ConnectionStatus status;
+  if (!alive(id)) return status;
+  const TcbHot& hot = hot_[id.index];
+  status.alive = true;
+  status.peer_finished = hot.has(kTcbFinReceived);
+  status.send_ended = hot.has(kTcbFinQueued | kTcbAbort | kTcbDetached);
+  status.readable = cold_[id.index].rx_bytes;
+  // With no free block send() would take nothing: saying otherwise makes a poll() loop spin.
+  const bool blocks = chunks_.may_take(ChunkPool::Share::kSend, promised_blocks_ + 1);
+  status.send_room = blocks ? static_cast<std::uint32_t>(send_room(id)) : 0;
+  status.send_limit = config_.tcp.send_buffer_bytes;
+  return status;
 }
 
 /// 3.10.3 RECEIVE, for data the service has seen and left.

@@ -61,7 +61,23 @@ struct TcpListener {
   std::uint16_t port = 0;
   std::uint32_t backlog = 0;
   std::uint8_t service = 0;
+  /// Which connections an unspecified address means.
+  ListenFamily family = ListenFamily::kBoth;
+  /// Connections in SYN-RECEIVED.
   std::uint32_t syn_received = 0;
+  /// Takes no SYN for now: those who accept are behind.
+  bool paused = false;
+  /// False in a place whose listener was stopped.
+  bool active = false;
+
+  [[nodiscard]] bool takes(const FlowKey& key) const {
+    if (!active || port != key.local_port) return false;
+    if (!address.is_unspecified()) return address == key.local;
+    return family == ListenFamily::kBoth || (family == ListenFamily::kV4) == key.is_v4();
+  }
+  [[nodiscard]] bool same_place(IpAddress other, std::uint16_t other_port, ListenFamily other_family) const {
+    return active && port == other_port && address == other && family == other_family;
+  }
 };
 
 /// One connection as another thread sees it.
@@ -103,6 +119,11 @@ class TcpEngine {
   // -------------------------------------------------------------------------------
   [[nodiscard]] bool listen(const TcpListener& listener);
   void stop_listening();
+  /// Ends one listener: its half-open connections go without a word. False when there is none. Cost: touches every slot
+  /// ever used.
+  bool stop_listening(IpAddress address, std::uint16_t port, ListenFamily family);
+  /// A paused listener drops SYNs, as with a full backlog, so that clients repeat them.
+  bool pause_listening(IpAddress address, std::uint16_t port, ListenFamily family, bool paused);
   /// The tuple must be free.
   enum class OpenError : std::uint8_t { kOk, kInUse, kFull };
   OpenError open(const OpenRequest& request, ConnectionId& id);
@@ -114,6 +135,12 @@ class TcpEngine {
   void abort(ConnectionId id);
   /// abort() for every connection. Cost: touches every slot ever used.
   void abort_all();
+  /// 3.10.3 RECEIVE: takes (or, with `peek`, only copies) queued octets; returns how many. Not while a kReadable event
+  /// of the connection is being delivered: then 0.
+  std::size_t read(ConnectionId id, std::span<const std::span<std::uint8_t>> out, bool peek);
+  /// Drops up to `octets` from the receive queue, as if read.
+  std::size_t discard(ConnectionId id, std::size_t octets);
+  [[nodiscard]] ConnectionStatus status(ConnectionId id) const;
   bool resume(ConnectionId id);
   /// resume() works only while this is set.
   void allow_resume(bool allowed) { resume_allowed_ = allowed; }
@@ -205,6 +232,7 @@ class TcpEngine {
   void process_fin(std::uint32_t index);
   bool append_receive(std::uint32_t index, std::span<const std::uint8_t> data, ChunkPool::Share share);
   void settle_readable(std::uint32_t index, const Event& event);
+  void announce_room(std::uint32_t index);
   void offer(std::uint32_t index);
   void schedule_ack(std::uint32_t index);
   unsigned sack_blocks(const TcbCold& cold, std::array<SackBlock, 4>& out) const;
@@ -212,6 +240,7 @@ class TcpEngine {
   // time_wait.cc
   void enter_time_wait(std::uint32_t index);
   void finish_detached(std::uint32_t index);
+  void leave_last_ack(std::uint32_t index);
   template <class Store>
   void time_wait_arrives(Store& store, RefKind kind, std::uint32_t entry, const Segment& segment, std::uint64_t hash);
   template <class Store>

@@ -17,6 +17,23 @@ struct ConnectionId {
   [[nodiscard]] bool valid() const { return index != 0xffff'ffff; }
 };
 
+/// Which families a listener on an unspecified address serves.
+enum class ListenFamily : std::uint8_t { kBoth, kV4, kV6 };
+
+/// What can be done with a connection now, for those who ask instead of being told.
+struct ConnectionStatus {
+  bool alive = false;
+  /// The peer's FIN has come (perhaps behind octets that are still unread).
+  bool peer_finished = false;
+  /// Nothing more may be sent: after shutdown(), close() or abort().
+  bool send_ended = false;
+  /// Octets that read() would give now.
+  std::uint32_t readable = 0;
+  /// Octets that send() would take now, and what it takes at most.
+  std::uint32_t send_room = 0;
+  std::uint32_t send_limit = 0;
+};
+
 enum class EventType : std::uint8_t {
   /// An active open reached ESTABLISHED.
   kConnected,

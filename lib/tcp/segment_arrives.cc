@@ -94,9 +94,10 @@ TcpListener* TcpEngine::find_listener(const FlowKey& key) {
   TcpListener* wildcard = nullptr;
   for (std::size_t i = 0; i < n_listeners_; ++i) {
     TcpListener& l = listeners_[i];
-    if (l.port != key.local_port) continue;
-    if (l.address == key.local) return &l;
-    if (l.address.is_unspecified()) wildcard = &l;
+    if (!l.takes(key)) continue;
+    if (!l.address.is_unspecified()) return &l;
+    // One that serves this family alone comes before one that serves both.
+    if (wildcard == nullptr || l.family != ListenFamily::kBoth) wildcard = &l;
   }
   return wildcard;
 }
@@ -113,7 +114,7 @@ void TcpEngine::listen_arrives(const Segment& segment, std::uint64_t hash, TcpLi
   // Third, a SYN; fourth, anything else is dropped.
   if (!segment.has(kSyn)) return drop(Drop::kTcpBadFlags);
   if (draining_) return drop(Drop::kDraining);
-  if (listener.syn_received >= listener.backlog) {
+  if (listener.paused || listener.syn_received >= listener.backlog) {
     counters_.add(TcpCounter::kBacklogDrops);
     return drop(Drop::kListenBacklogFull);
   }

@@ -319,8 +319,14 @@ void TcpEngine::settle_readable(std::uint32_t index, const Event& event) {
       if (hot.has(kTcbDetached)) finish_detached(index);
     }
   }
+  announce_room(index);
+}
+
+/// RFC 9293 3.8.6.2.2: tell of new room when it is worth a segment.
+void TcpEngine::announce_room(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  const TcbCold& cold = cold_[index];
   if (hot.has(kTcbDetached | kTcbDead | kTcbFinReceived)) return;
-  // RFC 9293 3.8.6.2.2: tell of new room when it is worth a segment.
   const auto offered = static_cast<std::uint32_t>(std::max(hot.rcv_adv - hot.rcv_nxt, 0));
   const std::uint32_t space = receive_space(cold);
   const std::uint32_t mss = hot.has(kTcbV6) ? config_.mss_v6 : config_.mss_v4;

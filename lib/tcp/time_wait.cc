@@ -37,6 +37,20 @@ void TcpEngine::finish_detached(std::uint32_t index) {
   release(index, CloseReason::kNormal);
 }
 
+/// Our FIN, the last thing, has been acknowledged. What came before the peer's FIN stays readable until it is read.
+void TcpEngine::leave_last_ack(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  if (hot.has(kTcbOrphan) || (hot.rx_head == kNone && !hot.has(kTcbReadPending)))
+    return release(index, CloseReason::kNormal);
+  table_.erase(hash_of(key_of(index)), make_ref(RefKind::kTcb, index));
+  ++table_version_;
+  transition(hot, TcpState::kClosed);
+  --in_state_[static_cast<std::size_t>(TcpState::kClosed)];
+  wheel_.cancel(index);
+  cold_[index].timers = 0;
+  hot.set(kTcbDetached);
+}
+
 /// The table entry of connection `index` becomes that of a TIME-WAIT. False when there is no room for any.
 template <class Store>
 bool TcpEngine::add_time_wait(Store& store, RefKind kind, std::uint32_t index, const FlowKey& key) {
@@ -82,8 +96,8 @@ void TcpEngine::time_wait_arrives(Store& store, RefKind kind, std::uint32_t entr
       newer = step > 0 || (step == 0 && newer);
     }
     TcpListener* listener = find_listener(segment.key);
-    const bool room = listener != nullptr && !draining_ && listener->syn_received < listener->backlog &&
-                      pool_.in_use() < pool_.capacity() &&
+    const bool room = listener != nullptr && !draining_ && !listener->paused &&
+                      listener->syn_received < listener->backlog && pool_.in_use() < pool_.capacity() &&
                       (segment.key.is_v4() || pool_v6_.in_use() < pool_v6_.capacity());
     if (newer && room) {
       counters_.add(TcpCounter::kTimeWaitReused);
