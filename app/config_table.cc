@@ -220,6 +220,9 @@ Section limits_section() {
               "Connections over IPv6 in TIME-WAIT, at most; part of time_wait.")
       .number("buffers", &ShardLimits::buffers, 16, 1ULL << 24, Unit::kCount,
               "Blocks of 2 KiB for queued and out-of-order data, shared by all connections.")
+      .number("transfers", &ShardLimits::transfers, 0, kMaxConnections, Unit::kCount,
+              "Connections that can recover from loss, hold data out of order or have options of their own at once; "
+              "the others do with less, counted in extra_exhausted.")
       .number("neighbours", &ShardLimits::neighbours, 1, 65534, Unit::kCount,
               "Stations on the link whose Ethernet address we remember.");
   return s.build();

@@ -76,6 +76,7 @@ void add_counters(ShardCounters& sum, const ShardCounters& other) {
   sum.connections += other.connections;
   sum.time_wait += other.time_wait;
   sum.buffers_in_use += other.buffers_in_use;
+  sum.transfers_in_use += other.transfers_in_use;
   sum.neighbours += other.neighbours;
 }
 

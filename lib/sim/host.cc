@@ -23,6 +23,7 @@ ShardConfig sim_host_config(unsigned number, std::uint64_t seed) {
   config.limits.connections_v6 = 1024;
   config.limits.time_wait_v6 = 1024;
   config.limits.buffers = 2048;
+  config.limits.transfers = 1024;
   config.limits.neighbours = 64;
   config.isn_key = {seed * 0x9e37'79b9'7f4a'7c15ULL + number, 0x0123'4567'89ab'cdefULL ^ seed};
   config.table_key = {seed + 7 * number, ~seed};

@@ -1,5 +1,6 @@
 #include "stack/shard.hh"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -25,6 +26,7 @@ TcpEngineConfig engine_config(const ShardConfig& config) {
   engine.time_wait = config.limits.time_wait;
   engine.time_wait_v6 = config.limits.time_wait_v6;
   engine.buffers = config.limits.buffers;
+  engine.transfers = std::min(config.limits.transfers, config.limits.connections);
   engine.mss_v4 = mss_for(config, 40);
   engine.mss_v6 = mss_for(config, 60);
   engine.isn_key = config.isn_key;
@@ -301,6 +303,7 @@ ShardCounters Shard::Impl::gather() const {
   c.connections = engine.connections();
   c.time_wait = engine.time_wait();
   c.buffers_in_use = engine.buffers_in_use();
+  c.transfers_in_use = engine.transfers_in_use();
   c.neighbours = neighbours.count();
   return c;
 }

@@ -82,6 +82,8 @@ struct ShardLimits {
   std::uint32_t time_wait_v6 = 65536;
   /// 2 KiB blocks for queued and out-of-order data, shared by all connections.
   std::uint32_t buffers = 16384;
+  /// How many connections at once can recover from loss, reorder, or have options of their own (lib/tcp/extra.hh).
+  std::uint32_t transfers = 16384;
   std::uint32_t neighbours = 4096;
 };
 
@@ -115,6 +117,7 @@ struct ShardCounters {
   std::uint32_t connections = 0;
   std::uint32_t time_wait = 0;
   std::uint32_t buffers_in_use = 0;
+  std::uint32_t transfers_in_use = 0;
   std::uint32_t neighbours = 0;
 };
 

@@ -44,6 +44,7 @@ enum class TcpCounter : std::uint8_t {
   kTimeWaitEvicted,
   kTimeWaitSkipped,
   kConnectNoSource,
+  kExtraExhausted,
   kCount
 };
 
@@ -66,7 +67,7 @@ inline constexpr std::array<std::string_view, kTcpCounterCount> kTcpCounterNames
     "backlog_drops",       "time_wait_restarts",
     "time_wait_reused",    "time_wait_expired",
     "time_wait_evicted",   "time_wait_skipped",
-    "connect_no_source",
+    "connect_no_source",   "extra_exhausted",
 };
 static_assert(!kTcpCounterNames.back().empty(), "every counter has a name");
 

@@ -36,6 +36,8 @@ TcpEngine::TcpEngine(const TcpEngineConfig& config, Instant start, DropCounters&
       hot_(config.connections, memory),
       cold_(config.connections, memory),
       pairs_(config.connections_v6, memory),
+      extra_pool_(config.transfers, memory),
+      extras_(config.transfers, memory),
       chunks_(config.buffers, reference_chunks(config), memory),
       wheel_(config.connections, 0, memory),
       time_wait4_(config.time_wait, two_msl_ticks(config.tcp), 0, memory),
@@ -54,6 +56,7 @@ std::vector<std::pair<const char*, std::size_t>> TcpEngine::memory_need(const Tc
       {"connections, cold half", array_bytes(std::size_t{config.connections} * sizeof(TcbCold))},
       {"IPv6 addresses",
        array_bytes(std::size_t{config.connections_v6} * sizeof(AddressPairV6)) + pool(config.connections_v6)},
+      {"transfer state", array_bytes(std::size_t{config.transfers} * sizeof(TcbExtra)) + pool(config.transfers)},
       {"connection timers", TimerWheel::memory_bytes(config.connections)},
       {"data blocks", ChunkPool::memory_bytes(config.buffers, reference_chunks(config))},
       {"TIME-WAIT, IPv4", TimeWaitStore<TimeWaitEntry4>::memory_bytes(config.time_wait)},
@@ -194,7 +197,7 @@ std::uint32_t TcpEngine::create(const FlowKey& key, std::uint64_t hash, TcpState
 
   cold = TcbCold{};
   cold.snd_max = cold.recover = iss;
-  cold.tx_tail = cold.rx_tail = cold.reassembly_head = cold.tx_cursor = cold.next_dirty = kNone;
+  cold.tx_tail = cold.rx_tail = cold.reassembly_head = cold.tx_cursor = cold.next_dirty = cold.extra = kNone;
   if (config_.tcp.timestamps) cold.ts_offset = timestamp_offset(config_.isn_key, key);
   cold.last_heard_tick = tick_;
   rtt_reset(cold, config_.tcp);
@@ -286,6 +289,26 @@ void TcpEngine::free_queues(std::uint32_t index) {
   hot.tx_head = hot.rx_head = cold.reassembly_head = kNone;
 }
 
+TcbExtra* TcpEngine::want_extra(std::uint32_t index) {
+  TcbCold& cold = cold_[index];
+  if (cold.extra == kNone) {
+    cold.extra = extra_pool_.allocate();
+    if (cold.extra == kNone) {
+      counters_.add(TcpCounter::kExtraExhausted);
+      return nullptr;
+    }
+    extras_[cold.extra] = TcbExtra{};
+  }
+  return &extras_[cold.extra];
+}
+
+void TcpEngine::free_extra(std::uint32_t index) {
+  TcbCold& cold = cold_[index];
+  if (cold.extra == kNone) return;
+  extra_pool_.free(cold.extra);
+  cold.extra = kNone;
+}
+
 void TcpEngine::finish() {
   std::uint32_t index = dead_head_;
   dead_head_ = kNone;
@@ -298,6 +321,7 @@ void TcpEngine::finish() {
       dead_head_ = index;
     } else {
       free_queues(index);
+      free_extra(index);
       if (hot.has(kTcbV6)) pool_v6_.free(hot.local_address);
       // Odd while in use, even while free: a snapshot reader can tell, and no id comes back within 2^31 lives of the
       // slot.

@@ -27,6 +27,7 @@
 #include "tcp/config.hh"
 #include "tcp/counters.hh"
 #include "tcp/event.hh"
+#include "tcp/extra.hh"
 #include "tcp/intent.hh"
 #include "tcp/tcb.hh"
 #include "tcp/time_wait.hh"
@@ -42,6 +43,8 @@ struct TcpEngineConfig {
   std::uint32_t time_wait = 0;
   std::uint32_t time_wait_v6 = 0;
   std::uint32_t buffers = 0;
+  /// How many connections can have a TcbExtra at once.
+  std::uint32_t transfers = 0;
   /// The MSS we announce, by family: MTU less the fixed headers (RFC 6691).
   std::uint16_t mss_v4 = 1460;
   std::uint16_t mss_v6 = 1440;
@@ -160,6 +163,7 @@ class TcpEngine {
   [[nodiscard]] std::uint32_t connections() const { return pool_.in_use(); }
   [[nodiscard]] std::uint32_t time_wait() const { return time_wait4_.alive() + time_wait6_.alive(); }
   [[nodiscard]] std::uint32_t buffers_in_use() const { return chunks_.in_use(); }
+  [[nodiscard]] std::uint32_t transfers_in_use() const { return extra_pool_.in_use(); }
   [[nodiscard]] std::span<const TcpListener> listeners() const { return {listeners_.data(), n_listeners_}; }
   void count_no_source() { counters_.add(TcpCounter::kConnectNoSource); }
 
@@ -197,6 +201,14 @@ class TcpEngine {
   /// Out of the table, timers off, kClosed announced; the slot is freed by finish().
   void release(std::uint32_t index, CloseReason reason, TcpState via = TcpState::kClosed);
   void free_queues(std::uint32_t index);
+  /// What the connection needs only for now (extra.hh); nullptr if it has none.
+  [[nodiscard]] TcbExtra* extra(std::uint32_t index) {
+    const std::uint32_t i = cold_[index].extra;
+    return i == kNone ? nullptr : &extras_[i];
+  }
+  /// The same, taken from the pool if need be; nullptr, and counted, when that is empty.
+  TcbExtra* want_extra(std::uint32_t index);
+  void free_extra(std::uint32_t index);
   [[nodiscard]] ConnectionId id_of(std::uint32_t index) const { return {index, hot_[index].generation}; }
   void mark_dirty(std::uint32_t index);
   void push_event(std::uint32_t index, EventType type, std::span<const std::uint8_t> data = {},
@@ -235,7 +247,7 @@ class TcpEngine {
   void announce_room(std::uint32_t index);
   void offer(std::uint32_t index);
   void schedule_ack(std::uint32_t index);
-  unsigned sack_blocks(const TcbCold& cold, std::array<SackBlock, 4>& out) const;
+  unsigned sack_blocks(std::uint32_t index, std::array<SackBlock, 4>& out);
 
   // time_wait.cc
   void enter_time_wait(std::uint32_t index);
@@ -305,6 +317,8 @@ class TcpEngine {
   FixedArray<TcbHot> hot_;
   FixedArray<TcbCold> cold_;
   FixedArray<AddressPairV6> pairs_;
+  IndexPool extra_pool_;
+  FixedArray<TcbExtra> extras_;
   ChunkPool chunks_;
   std::uint32_t promised_blocks_ = 0;
   TimerWheel wheel_;

@@ -41,6 +41,7 @@ void TcpEngine::output_one(std::uint32_t index) {
   if (hot.has(kTcbSynUnacked) && hot.snd_nxt == hot.snd_una) emit_syn(index);
   if (!in(hot.state, bit(TcpState::kSynSent) | bit(TcpState::kSynReceived))) output_data(index);
   if (hot.has(kTcbAckNow) && hot.state != TcpState::kSynSent) emit_ack(index, cold_[index].snd_max);
+  if (const TcbExtra* unused = extra(index); unused != nullptr && extra_idle(*unused)) free_extra(index);
 }
 
 /// RFC 9293 3.10.5 ABORT: an RST in the states where the peer knows of us, then gone.
@@ -166,7 +167,7 @@ void TcpEngine::fill_header(std::uint32_t index, TxIntent& intent, SeqNum seq, s
     disarm(cold, kTimerDelayedAck);
     hot.clear(kTcbAckNow);
     if (cold.reassembly_head != kNone && hot.has(kTcbSack))
-      out.sack_count = static_cast<std::uint8_t>(sack_blocks(cold, out.sack));
+      out.sack_count = static_cast<std::uint8_t>(sack_blocks(index, out.sack));
   }
   if (hot.has(kTcbTimestamps)) {
     out.options = kOptTimestamps;
@@ -177,7 +178,9 @@ void TcpEngine::fill_header(std::uint32_t index, TxIntent& intent, SeqNum seq, s
 }
 
 /// RFC 2018 4: the block with the segment received last comes first, then the others from the left.
-unsigned TcpEngine::sack_blocks(const TcbCold& cold, std::array<SackBlock, 4>& out) const {
+unsigned TcpEngine::sack_blocks(std::uint32_t index, std::array<SackBlock, 4>& out) {
+  const TcbCold& cold = cold_[index];
+  const TcbExtra* known = extra(index);
   unsigned count = 0;
   std::uint32_t i = cold.reassembly_head;
   while (i != kNone) {
@@ -187,7 +190,8 @@ unsigned TcpEngine::sack_blocks(const TcbCold& cold, std::array<SackBlock, 4>& o
       block.right = chunks_[i].seq + chunks_[i].len;
       i = chunks_[i].next;
     }
-    const bool newest = block.left <= cold.last_out_of_order && cold.last_out_of_order < block.right;
+    const bool newest = known != nullptr && block.left <= known->reassembly.last_out_of_order &&
+                        known->reassembly.last_out_of_order < block.right;
     if (newest) {
       const unsigned kept = std::min(count, 3u);
       for (unsigned k = kept; k > 0; --k) out[k] = out[k - 1];

@@ -154,7 +154,8 @@ struct alignas(64) TcbCold {
   std::uint32_t next_dirty;
   // --- 112
   std::uint32_t max_snd_wnd;
-  SeqNum last_out_of_order;
+  /// Its TcbExtra (extra.hh), or kNone.
+  std::uint32_t extra;
   std::uint16_t reassembly_chunks;
   std::uint8_t timers;
   std::uint8_t retransmits;

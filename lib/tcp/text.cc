@@ -142,7 +142,10 @@ bool TcpEngine::append_receive(std::uint32_t index, std::span<const std::uint8_t
 /// Keeps octets that came before their predecessors, without overlap, sorted. What finds no room is not acknowledged.
 void TcpEngine::accept_out_of_order(std::uint32_t index, SeqNum seq, const std::uint8_t* data, std::uint32_t len) {
   TcbCold& cold = cold_[index];
-  cold.last_out_of_order = seq;
+  if (TcbExtra* extra = want_extra(index)) {
+    extra->reassembly.last_out_of_order = seq;
+    extra->reassembly.active = true;
+  }
   std::uint32_t previous = kNone;
   std::uint32_t next = cold.reassembly_head;
   while (len > 0) {
@@ -214,6 +217,7 @@ void TcpEngine::pull_reassembled(std::uint32_t index) {
     }
     cold.rx_tail = chunk;
   }
+  if (cold.reassembly_head == kNone && cold.extra != kNone) extras_[cold.extra].reassembly.active = false;
   if (hot.rx_head != kNone && !hot.has(kTcbReadPending)) offer(index);
 }
 

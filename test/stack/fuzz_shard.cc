@@ -101,6 +101,7 @@ class Fuzzer {
     config.limits.time_wait = 3;
     config.limits.time_wait_v6 = 2;
     config.limits.buffers = 64;
+    config.limits.transfers = 3;
     config.limits.neighbours = 8;
     const std::uint8_t knobs = input_.u8();
     config.tcp.timestamps = (knobs & 1) == 0;

@@ -173,6 +173,32 @@ TEST_P(Limits, ConnectSaysWhenTheTableIsFull) {
   EXPECT_EQ(l.connect(0).error, ConnectError::kTableFull);
 }
 
+TEST_P(Limits, ATransferTooManyReportsItsSackBlocksFromTheLeft) {
+  LadderSetup s = setup();
+  s.peer_syn = seg(0).mss(1460).sack_ok();
+  for (const bool enough : {true, false}) {
+    s.adjust = [enough](ShardConfig& config) { config.limits.transfers = enough ? 1 : 0; };
+    Ladder l(s);
+    l.established();
+    l.send(seg(kAck).seq(101).ack(1).len(100));
+    l.expect(seg(kAck).ack(1).sack(101, 201));
+    l.send(seg(kAck).seq(301).ack(1).len(100));
+    if (enough) {
+      l.expect(seg(kAck).ack(1).sack(301, 401).sack(101, 201));
+    } else {
+      l.expect(seg(kAck).ack(1).sack(101, 201).sack(301, 401));
+    }
+    EXPECT_EQ(l.shard().counters().transfers_in_use, enough ? 1u : 0u);
+    EXPECT_EQ(l.count(TcpCounter::kExtraExhausted), enough ? 0u : 2u);
+    // In order again: nothing is kept.
+    l.send(seg(kAck).seq(1).ack(1).len(100));
+    l.expect(seg(kAck).ack(201).sack(301, 401));
+    l.send(seg(kAck).seq(201).ack(1).len(100));
+    l.expect(seg(kAck).ack(401));
+    EXPECT_EQ(l.shard().counters().transfers_in_use, 0u);
+  }
+}
+
 TEST_P(Limits, SenselessConnectsAreRefused) {
   Ladder l(setup());
   l.act([&](Connections& c) {

@@ -1,0 +1,34 @@
+#pragma once
+/// What a connection needs only while something goes on: data out of order, loss recovery, congestion state beyond a
+/// window, options its service set, a path MTU of its own. Kept apart so that an idle connection stays at 192 octets.
+/// Each part is a struct of its own with its own owner (source file) and its own idle(): when every part is idle, the
+/// whole goes back to the pool.
+///
+/// Ownership: TcpEngine's pool, `limits.transfers` of them, found through TcbCold::extra; one connection each, freed
+/// with it. Thread rule: one worker. Errors: an empty pool is counted (`extra_exhausted`), and what asked does without:
+/// each part says below what that means. Cost: four cache lines for those that have one, none for the others.
+
+#include <cstdint>
+
+#include "base/seq_num.hh"
+
+namespace tidegate {
+
+/// The receiving side (text.cc). Without it SACK blocks are reported from the left.
+struct ReassemblyState {
+  /// Where the segment that came out of order last began: its block is reported first (RFC 2018 4).
+  SeqNum last_out_of_order;
+  bool active = false;
+
+  [[nodiscard]] bool idle() const { return !active; }
+};
+
+struct alignas(64) TcbExtra {
+  ReassemblyState reassembly;
+};
+static_assert(sizeof(TcbExtra) <= 256);
+
+/// Whether nothing in it matters any more, so that it may be given back.
+[[nodiscard]] inline bool extra_idle(const TcbExtra& extra) { return extra.reassembly.idle(); }
+
+}  // namespace tidegate
