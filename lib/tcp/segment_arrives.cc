@@ -173,7 +173,15 @@ void TcpEngine::syn_sent_arrives(std::uint32_t index, const Segment& segment) {
   if (segment.has(kAck)) {
     if (segment.ack <= hot.snd_una || segment.ack > cold.snd_max) {
       drop(Drop::kTcpBadAck);
-      if (!segment.has(kRst)) reply_reset(segment);
+      if (segment.has(kRst)) return;
+      reply_reset(segment);
+      // Most likely the peer still has this tuple in TIME-WAIT from before we were started anew. Our RST ends that
+      // (unless the peer minds RFC 1337), so the SYN goes out once more, at once and not after a timeout. Linux hurries
+      // likewise.
+      if (hot.has(kTcbTiming)) {
+        hot.snd_nxt = hot.snd_una;
+        mark_dirty(index);
+      }
       return;
     }
     ack_acceptable = true;

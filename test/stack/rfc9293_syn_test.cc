@@ -11,15 +11,36 @@ TG_FAMILY_SUITE(Rfc9293_3_10_7_4_SynReceived);
 TEST_P(Rfc9293_3_10_7_3, UnacceptableAckGetsResetAndTheStateStays) {
   Ladder l(setup());
   l.syn_sent();
+  bool first = true;
   for (const std::uint32_t ack : {0u, 2u, 1000u}) {
     l.send(seg(kAck).raw_seq(50).ack(ack));
     l.expect(seg(kRst).seq(ack));
+    if (first) l.expect(seg(kSyn).seq(0));
+    first = false;
     l.send(seg(kSyn | kAck).raw_seq(50).ack(ack));
     l.expect(seg(kRst).seq(ack));
   }
   l.expect_nothing();
   EXPECT_EQ(l.state(), TcpState::kSynSent);
   EXPECT_TRUE(l.service().events().empty());
+}
+
+TEST_P(Rfc9293_3_10_7_3, PeerInTimeWaitFromBeforeOurStartIsResetAndTheSynRepeatedAtOnce) {
+  Ladder l(setup());
+  l.syn_sent();
+  // The ACK of its TIME-WAIT. The reset ends that; no second is lost on a retransmission timeout.
+  l.send(seg(kAck).raw_seq(50).ack(70'000));
+  l.expect(seg(kRst).seq(70'000));
+  l.expect(seg(kSyn).seq(0));
+  l.expect_nothing();
+  EXPECT_EQ(l.count(TcpCounter::kRetransmitTimeouts), 0u);
+  l.send(seg(kSyn | kAck).mss(1000));
+  l.expect(seg(kAck).seq(1).ack(1));
+  EXPECT_EQ(l.state(), TcpState::kEstablished);
+  // Nothing was lost: the initial window is the usual one.
+  ConnectionInfo info;
+  l.act([&](Connections& c) { EXPECT_TRUE(c.info(l.id(), info)); });
+  EXPECT_EQ(info.cwnd_bytes, 10'000u);
 }
 
 TEST_P(Rfc9293_3_10_7_3, UnacceptableAckWithResetIsDropped) {
