@@ -80,6 +80,23 @@ def against_nginx(lab):
     web.stop()
 
 
+@case('bench again over the same tuples, which the server still has in TIME-WAIT')
+def same_tuples(lab):
+    client, server = lab.namespace('client'), lab.namespace('server')
+    for key in ('default', 'all'):
+        client.sysctl(f'net.ipv6.conf.{key}.disable_ipv6', 1)
+    lab.veth(client, 'tg0', server, 'tg1', b_offloads=True)
+    server.ip('addr', 'add', '10.0.0.1/8', 'dev', 'tg1')
+    server.sysctl('net.core.somaxconn', 4096)
+    nginx(lab, server)
+    # Every tuple there is, each time; whether the second run's numbers look newer to Linux is a matter of chance.
+    words = ('--target', '10.0.0.1:80', '--set', 'port.ranges=10.1.0.0+2', '--ports', '2001-4000')
+    for what in ('first', 'second'):
+        summary = bench(lab, client, f'af_packet, the {what} run over 4,000 tuples', 4000, *words)
+        check(summary['latency_ns']['connection']['max'] < 900e6, f'a connection waited for a timeout: {summary}')
+    check(summary['groups'][0]['drops'].get('tcp_bad_ack', 0) > 500, 'no tuple was in TIME-WAIT')
+
+
 @case('bench on net_tap against nginx on the kernel')
 def against_nginx_over_tap(lab):
     host = lab.namespace('host')
