@@ -1,7 +1,6 @@
 """Tidegate against the TCP of Linux, in the situations that tell a TCP that can be trusted from one that works on a good
 day: a wire with faults, keepalive, closed windows, crossing FINs, negotiated options, a path MTU that shrinks."""
 import concurrent.futures
-import os
 import re
 import socket
 import threading
@@ -28,7 +27,7 @@ def faulty_wire(lab, **faults):
     lab.veth(wire, 'tg2', client, 'tg3')
     client.ip('addr', 'add', '10.0.0.2/24', 'dev', 'tg3')
     words = [word for name, value in faults.items() for word in ('--' + name.replace('_', '-'), value)]
-    impair = lab.start(wire, 'impair', os.environ['TIDEGATE_IMPAIR'], 'tg1', 'tg2', *words)
+    impair = lab.start(wire, 'impair', lab.program.parent.parent / 'test' / 'e2e' / 'impair', 'tg1', 'tg2', *words)
     impair.wait_for('^ready$', 5)
     return server, client, impair
 
@@ -126,7 +125,7 @@ def keepalive(lab):
     wait_until(lambda: lab.netstat(server)['states'].get('ESTABLISHED', 0) == 0, 6, 'both given up')
     check_equal(process.stop(), 0, 'exit code')
     summary = process.json()
-    counters = summary['groups'][0]['counters']
+    counters = summary['groups'][0]['tcp']
     note(f'counters {counters}')
     check(counters['keepalive_probes'] >= 10, f'{counters["keepalive_probes"]} probes')
     check_equal(counters['closed_timeout'], 2, 'connections that ended by timeout')
@@ -146,7 +145,7 @@ def closed_windows(lab):
         check('timer:(persist' in seen, f'Linux waits for our window: {seen}')
         intact(result.result(), size, '4 MB after four seconds of closed windows')
     summary = nothing_left(lab, process)
-    counters = summary['groups'][0]['counters']
+    counters = summary['groups'][0]['tcp']
     check(counters['zero_window_probes'] >= 2, f'{counters["zero_window_probes"]} zero-window probes')
 
 
@@ -170,7 +169,7 @@ def simultaneous_close(lab):
         sock.close()
     time.sleep(0.5)
     check_equal(lab.netstat(server)['states'].get('TIME-WAIT'), count, 'TIME-WAIT here')
-    check_equal(len(ss(client, 'state', 'time-wait').strip().splitlines()), count, 'TIME-WAIT in Linux')
+    check_equal(ss(client, 'state', 'time-wait').count('10.0.0.1:80'), count, 'TIME-WAIT in Linux')
     summary = nothing_left(lab, process)
     check_equal(summary['groups'][0]['states_entered']['CLOSING'], count, 'CLOSING entered')
     faults_done(impair)
@@ -191,7 +190,7 @@ def negotiated(lab):
     sock = client.connect('10.0.0.1', 7)
     sock.sendall(b'x' * 10_000)
     seen = options(client, 'dst', '10.0.0.1')
-    for word in (r'\bts\b', r'\bsack\b', r'\becn\b', r'\bwscale:2,\d+', r'\bmss:1448\b', r'\bpmtu:1500\b'):
+    for word in (r'\bts\b', r'\bsack\b', r'\becn\b', r'\bwscale:\d+,\d+', r'\bmss:1448\b', r'\bpmtu:1500\b'):
         check(re.search(word, seen), f'{word} is not in {seen}')
     sock.close()
     lab.ends_well(process)
@@ -255,7 +254,7 @@ def shrinking_path(lab, blocked):
     rate(f'echo of 150 MB over a path that shrinks{", with ICMP blocked" if blocked else ""}', size / result[3] / MEGABYTE,
          'MB/s each way')
     summary = nothing_left(lab, process)
-    return summary['groups'][0]['counters']
+    return summary['groups'][0]['tcp']
 
 
 @case('the path MTU shrinks in the middle of a connection: the router says so')
