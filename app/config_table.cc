@@ -187,8 +187,16 @@ Section tcp_section() {
       .number("initial_window_segments", &TcpConfig::initial_window_segments, 1, 64, Unit::kCount,
               "Initial congestion window (RFC 6928).")
       .flag("nagle", &TcpConfig::nagle, "Hold small segments back while data is unacknowledged (RFC 9293 3.7.4).")
+      .choice("congestion", &TcpConfig::congestion,
+              {{"cubic", TcpConfig::Congestion::kCubic}, {"newreno", TcpConfig::Congestion::kNewReno}},
+              "Congestion control: CUBIC (RFC 9438), or NewReno (RFC 5681, RFC 6582).")
+      .choice("ecn", &TcpConfig::ecn,
+              {{"off", TcpConfig::Ecn::kOff}, {"passive", TcpConfig::Ecn::kPassive}, {"on", TcpConfig::Ecn::kOn}},
+              "Explicit congestion notification (RFC 3168): never, when the peer asks, or ask for it too.")
       .number("delayed_ack_ms", &TcpConfig::delayed_ack_ms, 0, 500, Unit::kMilliseconds,
               "Delay of a lone ACK; 0 acknowledges at once.")
+      .number("quick_acks", &TcpConfig::quick_acks, 0, 16, Unit::kCount,
+              "Most ACKs sent without delay at the start of a connection and after a pause.")
       .number("keepalive_idle_ms", &TcpConfig::keepalive_idle_ms, 0, 24 * kHourMs, Unit::kMilliseconds,
               "Silence before the first keepalive probe; 0 turns keepalive off.")
       .number("keepalive_interval_ms", &TcpConfig::keepalive_interval_ms, 1, kHourMs, Unit::kMilliseconds,

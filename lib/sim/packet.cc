@@ -85,6 +85,7 @@ void parse_ip(std::span<const std::uint8_t> ip, Packet& packet) {
     total = 40u + load_be16(&ip[4]);
     packet.protocol = ip[6];
     packet.hop_limit = ip[7];
+    packet.ecn = (ip[1] >> 4) & 3;
     packet.source = IpAddress::v6(load_be64(&ip[8]), load_be64(&ip[16]));
     packet.destination = IpAddress::v6(load_be64(&ip[24]), load_be64(&ip[32]));
   } else {
@@ -92,6 +93,7 @@ void parse_ip(std::span<const std::uint8_t> ip, Packet& packet) {
     total = load_be16(&ip[2]);
     packet.protocol = ip[9];
     packet.hop_limit = ip[8];
+    packet.ecn = ip[1] & 3;
     packet.source = IpAddress::v4(load_be32(&ip[12]));
     packet.destination = IpAddress::v4(load_be32(&ip[16]));
   }

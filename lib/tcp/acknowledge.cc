@@ -40,7 +40,8 @@ void TcpEngine::acknowledged(std::uint32_t index, const Segment& segment) {
     }
   } else {
     cold.duplicate_acks = 0;
-    congestion_on_ack(hot, cold, octets);
+    // RFC 3168 6.1.2: an ACK that tells of congestion does not open the window.
+    if (!segment.has(kEce) || !hot.has(kTcbEcn)) congestion_on_ack(hot, cold, octets);
   }
 
   // RFC 6298 (5.2), (5.3).
@@ -105,6 +106,15 @@ void TcpEngine::remove_acknowledged(std::uint32_t index, std::uint32_t octets) {
     chunks_.free(head);
   }
   if (hot.tx_head == kNone) cold.tx_tail = kNone;
+}
+
+/// RFC 3168 6.1.2: reduces once for each window of data, as for a loss.
+void TcpEngine::ecn_echoed(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  if (hot.has(kTcbInRecovery) || cold.snd_max == hot.snd_una || hot.snd_una <= cold.recover) return;
+  counters_.add(TcpCounter::kEcnReductions);
+  congestion_on_ecn(hot, cold);
 }
 
 /// RFC 5681 3.2, RFC 6582 3.2.

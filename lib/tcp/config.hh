@@ -29,9 +29,18 @@ struct TcpConfig {
   /// Initial window in segments (RFC 6928).
   std::uint8_t initial_window_segments = 10;
   bool nagle = true;
+  /// Congestion control: RFC 9438, or RFC 5681 with RFC 6582.
+  enum class Congestion : std::uint8_t { kCubic, kNewReno };
+  Congestion congestion = Congestion::kCubic;
+  /// RFC 3168: never; when the peer asks (Linux's default); ask too.
+  enum class Ecn : std::uint8_t { kOff, kPassive, kOn };
+  Ecn ecn = Ecn::kPassive;
 
   /// Delay of a lone ACK (RFC 9293 3.8.6.3 allows up to 500 ms); 0 acknowledges at once.
   std::uint32_t delayed_ack_ms = 40;
+  /// Most ACKs that leave without delay at the start of a connection and after a pause (Linux's TCP_MAX_QUICKACKS), at
+  /// most 16; 0 delays from the first segment on.
+  std::uint8_t quick_acks = 16;
   /// RFC 9293 3.8.4; 0 turns keepalive off (its default by RFC).
   std::uint32_t keepalive_idle_ms = 0;
   std::uint32_t keepalive_interval_ms = 75'000;

@@ -39,12 +39,26 @@ inline void congestion_on_ack(const TcbHot& hot, TcbCold& cold, std::uint32_t ac
   return std::max<std::uint32_t>(flight / 2, 2u * hot.mss);
 }
 
+/// RFC 3168 6.1.2: any reduction is told with the next new data.
+inline void congestion_tell_peer(TcbHot& hot) {
+  if (hot.has(kTcbEcn)) hot.set(kTcbCwrDue);
+}
+
+/// RFC 3168 6.1.2: the peer echoes a mark; nothing was lost, so nothing is repeated.
+inline void congestion_on_ecn(TcbHot& hot, TcbCold& cold) {
+  cold.ssthresh = half_flight(hot, cold);
+  cold.cwnd = std::min(cold.cwnd, cold.ssthresh);
+  cold.recover = cold.snd_max;
+  congestion_tell_peer(hot);
+}
+
 /// RFC 6582 3.2 step 2: the third duplicate ACK.
 inline void congestion_enter_recovery(TcbHot& hot, TcbCold& cold) {
   cold.ssthresh = half_flight(hot, cold);
   cold.recover = cold.snd_max;
   cold.cwnd = cold.ssthresh + 3u * hot.mss;
   hot.set(kTcbInRecovery);
+  congestion_tell_peer(hot);
 }
 
 /// RFC 6582 3.2 step 5, partial acknowledgement of `acked` octets: deflate by what left, add back one segment.
@@ -70,6 +84,7 @@ inline void congestion_on_timeout(TcbHot& hot, TcbCold& cold, bool first) {
   cold.recover = cold.snd_max;
   hot.clear(kTcbInRecovery);
   cold.duplicate_acks = 0;
+  congestion_tell_peer(hot);
 }
 
 }  // namespace tidegate

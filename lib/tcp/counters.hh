@@ -45,6 +45,9 @@ enum class TcpCounter : std::uint8_t {
   kTimeWaitSkipped,
   kConnectNoSource,
   kExtraExhausted,
+  kEcnConnections,
+  kEcnMarksIn,
+  kEcnReductions,
   kCount
 };
 
@@ -68,6 +71,8 @@ inline constexpr std::array<std::string_view, kTcpCounterCount> kTcpCounterNames
     "time_wait_reused",    "time_wait_expired",
     "time_wait_evicted",   "time_wait_skipped",
     "connect_no_source",   "extra_exhausted",
+    "ecn_connections",     "ecn_marks_in",
+    "ecn_reductions",
 };
 static_assert(!kTcpCounterNames.back().empty(), "every counter has a name");
 

@@ -234,6 +234,7 @@ class TcpEngine {
   void fin_acknowledged(std::uint32_t index, const Segment& segment);
   void enter_fin_wait_2(std::uint32_t index);
   void duplicate_ack(std::uint32_t index);
+  void ecn_echoed(std::uint32_t index);
   void remove_acknowledged(std::uint32_t index, std::uint32_t octets);
 
   // text.cc: seventh and eighth steps

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "tcp/delayed_ack.hh"
+#include "tcp/ecn.hh"
 #include "tcp/engine.hh"
 #include "tcp/rtt.hh"
 
@@ -157,13 +159,15 @@ void TcpEngine::fill_header(std::uint32_t index, TxIntent& intent, SeqNum seq, s
   out.options = 0;
   out.sack_count = 0;
   out.payload_len = 0;
+  out.ecn = kEcnNotEct;
   out.ack = SeqNum{};
   out.window = 0;
   if ((flags & kAck) != 0) {
     out.ack = hot.rcv_nxt;
     out.window = advertise_window(hot, cold);
-    cold.last_ack_sent = hot.rcv_nxt;
-    cold.segments_unacked = 0;
+    ack_sent(hot, cold);
+    // RFC 3168 6.1.3: until the peer says it has reduced its window. RSTs and SYNs have no part in it.
+    if (hot.has(kTcbEceDue) && (flags & (kSyn | kRst)) == 0) out.flags |= kEce;
     disarm(cold, kTimerDelayedAck);
     hot.clear(kTcbAckNow);
     if (cold.reassembly_head != kNone && hot.has(kTcbSack))
@@ -233,6 +237,11 @@ void TcpEngine::emit_syn(std::uint32_t index) {
   TxIntent& intent = intents_.next();
   fill_header(index, intent, hot.snd_una, static_cast<std::uint8_t>(answer ? kSyn | kAck : kSyn));
   SegmentOut& out = intent.segment;
+  if (!answer) {
+    out.flags |= ecn_syn_flags(config_.tcp, cold.snd_max == hot.snd_una);
+  } else if (hot.has(kTcbEcn)) {
+    out.flags |= kEce;
+  }
   // The window of a SYN is never scaled (RFC 7323 2.2).
   out.window = static_cast<std::uint16_t>(std::min<std::uint32_t>(config_.tcp.receive_buffer_bytes, 65535));
   if (answer) hot.rcv_adv = max(hot.rcv_adv, hot.rcv_nxt + out.window);
@@ -280,6 +289,14 @@ void TcpEngine::emit_segment(std::uint32_t index, SeqNum seq, std::uint32_t len,
     hot.set(kTcbTiming);
     cold.rtt_seq = end;
     cold.rtt_start_us = now_us_;
+  }
+  if (len > 0 && seq >= cold.snd_max) {
+    ack_data_sent(cold, tick_ - cold.last_heard_tick, config_.tcp);
+    // RFC 3168 6.1.5, 6.1.6: only new data within the window may be marked: no retransmission, no window probe.
+    if (ecn_may_set_ect(hot) && seq + len <= hot.snd_una + hot.snd_wnd) {
+      intent.segment.ecn = kEcnEct0;
+      intent.segment.flags |= ecn_take_cwr(hot);
+    }
   }
   counters_.add(TcpCounter::kDataOctetsOut, len);
   cold.snd_max = max(cold.snd_max, end);

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "tcp/congestion.hh"
+#include "tcp/delayed_ack.hh"
+#include "tcp/ecn.hh"
 #include "tcp/engine.hh"
 #include "tcp/rtt.hh"
 
@@ -154,6 +156,7 @@ void TcpEngine::accept_syn_options(std::uint32_t index, const Segment& segment) 
     cold.ts_recent_ms = now_ms_;
   }
   if (segment.has_option(kOptSackPermitted) && tcp.sack) hot.set(kTcbSack);
+  ecn_negotiate(hot, segment, tcp);
   // RFC 9293 3.7.1 (MUST-15, MUST-16), RFC 6691: the option counts no options. Below 64 it is a way to make us send
   // headers only.
   const std::uint16_t ours = hot.has(kTcbV6) ? config_.mss_v6 : config_.mss_v4;
@@ -250,6 +253,7 @@ void TcpEngine::established(std::uint32_t index) {
   const bool active = hot.has(kTcbActiveOpen);
   if (!active) hot.set(kTcbAnnounced);
   counters_.add(active ? TcpCounter::kConnected : TcpCounter::kAccepted);
+  if (hot.has(kTcbEcn)) counters_.add(TcpCounter::kEcnConnections);
   if (!hot.has(kTcbOrphan)) push_event(index, active ? EventType::kConnected : EventType::kAccepted);
   if (hot.has(kTcbFinQueued) || hot.tx_head != kNone) {
     enter_closing_state(index);
@@ -271,6 +275,7 @@ void TcpEngine::synchronized_arrives(std::uint32_t index, const Segment& arrived
       return mark_dirty(index);
     }
     // Simultaneous open, figure 8 line 6: the SYN of this SYN-ACK is known already, its ACK is what we wait for.
+    if ((segment.flags & (kEce | kCwr)) != kEce) hot.clear(kTcbEcn);  // RFC 3168 6.1.1: the peer does not agree
     segment.seq += 1;
     segment.flags = static_cast<std::uint8_t>(segment.flags & ~kSyn);
     segment.options = static_cast<std::uint8_t>(segment.options & kOptTimestamps);
@@ -299,6 +304,9 @@ void TcpEngine::synchronized_arrives(std::uint32_t index, const Segment& arrived
     cold.ts_recent = segment.ts_value;
     cold.ts_recent_ms = now_ms_;
   }
+  // The peer may have restarted its window after a pause, as after the handshake (RFC 5681 4.1).
+  if (segment.payload_len > 0 && tick_ - cold.last_heard_tick > cold.rto_ms) [[unlikely]]
+    ack_quickly(hot, cold, config_.tcp.quick_acks);
   cold.last_heard_tick = tick_;
   cold.probes = 0;
   if (!process_ack(index, segment)) return;
@@ -413,6 +421,8 @@ bool TcpEngine::process_ack(std::uint32_t index, const Segment& segment) {
     mark_dirty(index);
     return false;
   }
+  if (segment.has(kEce) && hot.has(kTcbEcn)) [[unlikely]]
+    ecn_echoed(index);
   const std::uint32_t old_window = hot.snd_wnd;
   if (segment.ack >= hot.snd_una) update_send_window(hot, cold, segment);
   if (segment.ack > hot.snd_una) {

@@ -60,6 +60,12 @@ enum TcbFlag : std::uint32_t {
   kTcbProbe = 1u << 23,
   /// SND.UNA still lies at our SYN.
   kTcbSynUnacked = 1u << 24,
+  /// Both ends speak ECN (RFC 3168).
+  kTcbEcn = 1u << 25,
+  /// Data came marked: ECE on every segment until the peer's CWR.
+  kTcbEceDue = 1u << 26,
+  /// The window was reduced: CWR with the next new data.
+  kTcbCwrDue = 1u << 27,
 };
 
 struct alignas(64) TcbHot {
@@ -161,7 +167,8 @@ struct alignas(64) TcbCold {
   std::uint8_t retransmits;
   std::uint8_t duplicate_acks;
   std::uint8_t probes;
-  std::uint8_t segments_unacked;
+  /// Quick ACKs left, and AckMode bits (delayed_ack.hh).
+  std::uint8_t ack_mode;
   /// CloseReason of a dead connection.
   std::uint8_t close_reason;
 };

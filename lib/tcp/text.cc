@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "tcp/delayed_ack.hh"
+#include "tcp/ecn.hh"
 #include "tcp/engine.hh"
 
 namespace tidegate {
@@ -22,6 +24,14 @@ void TcpEngine::process_text(std::uint32_t index, const Segment& segment) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   if (!in(hot.state, kReceiving)) return drop(Drop::kTcpAfterClose);
+
+  if (hot.has(kTcbEcn) && segment.payload_len > 0 && (segment.ecn == kEcnCe || segment.has(kCwr))) [[unlikely]] {
+    if (segment.ecn == kEcnCe) counters_.add(TcpCounter::kEcnMarksIn);
+    if (ecn_data_arrived(hot, segment)) {
+      hot.set(kTcbAckNow);
+      mark_dirty(index);
+    }
+  }
 
   SeqNum seq = segment.seq;
   const std::uint8_t* data = segment.payload;
@@ -83,15 +93,14 @@ void TcpEngine::process_text(std::uint32_t index, const Segment& segment) {
   if (fin_here) process_fin(index);
 }
 
-/// RFC 9293 3.8.6.3: at least every second segment at once, a lone one within the delay.
+/// RFC 9293 3.8.6.3: at least every second full segment at once, a lone one within the delay (delayed_ack.hh).
 void TcpEngine::schedule_ack(std::uint32_t index) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   mark_dirty(index);
-  if (hot.has(kTcbAckNow)) return;
-  if (config_.tcp.delayed_ack_ms == 0 || ++cold.segments_unacked >= 2) {
+  if (ack_now(hot, cold, config_.tcp)) {
     hot.set(kTcbAckNow);
-  } else if ((cold.timers & kTimerDelayedAck) == 0) {
+  } else if (!hot.has(kTcbAckNow) && (cold.timers & kTimerDelayedAck) == 0) {
     arm(index, kTimerDelayedAck, tick_ + config_.tcp.delayed_ack_ms);
   }
 }

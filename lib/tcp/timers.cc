@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "tcp/congestion.hh"
+#include "tcp/delayed_ack.hh"
 #include "tcp/engine.hh"
 #include "tcp/rtt.hh"
 
@@ -86,6 +87,7 @@ void TcpEngine::on_timer(std::uint32_t index) {
   const TcbHot& hot = hot_[index];
   if ((cold.timers & kTimerDelayedAck) != 0 && due(cold.delayed_ack_tick, tick_)) {
     disarm(cold, kTimerDelayedAck);
+    ack_delay_expired(cold);
     counters_.add(TcpCounter::kDelayedAcks);
     hot_[index].set(kTcbAckNow);
     mark_dirty(index);

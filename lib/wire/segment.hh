@@ -25,6 +25,9 @@ enum TcpFlag : std::uint8_t {
   kCwr = 0x80,
 };
 
+/// The IP ECN field (RFC 3168 section 5).
+enum Ecn : std::uint8_t { kEcnNotEct = 0, kEcnEct1 = 1, kEcnEct0 = 2, kEcnCe = 3 };
+
 /// Which options a segment carries.
 enum TcpOptionBit : std::uint8_t {
   kOptMss = 1 << 0,
@@ -58,7 +61,7 @@ struct Segment {
   std::uint32_t ts_echo = 0;
   /// Raw SACK blocks (8 octets each, network order) inside the frame.
   const std::uint8_t* sack_blocks = nullptr;
-  /// The IP ECN field (RFC 3168): 0 to 3.
+  /// The IP ECN field: an Ecn.
   std::uint8_t ecn = 0;
   /// Which frame of the burst it came in.
   std::uint8_t frame_index = 0;
@@ -90,6 +93,8 @@ struct SegmentOut {
   std::uint32_t ts_echo = 0;
   std::array<SackBlock, 4> sack{};
   std::uint16_t payload_len = 0;
+  /// The IP ECN field to send: an Ecn.
+  std::uint8_t ecn = 0;
 };
 
 }  // namespace tidegate

@@ -66,6 +66,7 @@ std::vector<std::uint8_t> Ladder::build(const Seg& s) {
                                   SeqNum(flow.shard_iss.value_or(0) + right)};
   }
   out.payload_len = static_cast<std::uint16_t>(payload.size());
+  out.ecn = s.ecn_.value_or(0);
   std::vector<std::uint8_t> bytes(2048);
   Frame frame;
   frame.data = bytes.data();
@@ -205,6 +206,7 @@ void Ladder::compare(const Seg& want, const Sent& got, Where where) {
     differ("payload of " + number(got.data.size()), "'" + want.data_.substr(0, 60) + "'",
            "'" + got.data.substr(0, 60) + "'");
   }
+  if (want.ecn_) differ("ECN field", number(*want.ecn_), number(got.packet.ecn));
   if (!wrong.empty()) {
     ADD_FAILURE_AT(where.file_name(), static_cast<int>(where.line())) << "the segment is not the one expected:\n"
                                                                       << wrong << text();

@@ -43,6 +43,7 @@ struct Seg {
   std::vector<std::pair<std::uint32_t, std::uint32_t>> sack_;
   std::string data_;
   std::optional<std::size_t> len_;
+  std::optional<std::uint8_t> ecn_;
 
   Seg seq(std::uint32_t n) const {
     return with([&](Seg& s) { s.rel_seq = n; });
@@ -81,6 +82,10 @@ struct Seg {
   /// Any payload of this length (expecting), or that many 'x' (sending).
   Seg len(std::size_t n) const {
     return with([&](Seg& s) { s.len_ = n; });
+  }
+  /// The IP ECN field.
+  Seg ecn(std::uint8_t n) const {
+    return with([&](Seg& s) { s.ecn_ = n; });
   }
   /// Expecting: no options at all.
   Seg plain() const {
@@ -123,9 +128,16 @@ struct Where {
   [[nodiscard]] unsigned line() const { return at; }
 };
 
+[[nodiscard]] inline TcpConfig without_quick_acks() {
+  TcpConfig tcp;
+  tcp.quick_acks = 0;
+  return tcp;
+}
+
 struct LadderSetup {
   Family family = Family::kV4;
-  TcpConfig tcp;
+  /// Delayed ACKs from the first segment on: what quick ACKs do is quick_ack_test.cc's affair.
+  TcpConfig tcp = without_quick_acks();
   std::uint32_t backlog = 16;
   /// Last word on the shard's configuration.
   std::function<void(ShardConfig&)> adjust;
@@ -141,7 +153,8 @@ class Ladder {
   static constexpr std::uint16_t kPeerPort = 40'000;
 
   explicit Ladder(LadderSetup setup = {});
-  explicit Ladder(Family family) : Ladder(LadderSetup{family, {}, 16, {}, seg(0).mss(1460), 65535, 1'000'000}) {}
+  explicit Ladder(Family family)
+      : Ladder(LadderSetup{family, without_quick_acks(), 16, {}, seg(0).mss(1460), 65535, 1'000'000}) {}
 
   /// One end-to-end flow as both sides number it.
   struct Flow {

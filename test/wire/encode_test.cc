@@ -164,11 +164,40 @@ TEST(Rfc6864_4_1, Ipv4IsAtomic) {
 TEST(EncodeTcp, TtlAndTrafficClassAreTheTemplates) {
   for (const bool v6 : {false, true}) {
     Buffer buffer;
-    const HeaderTemplate headers = make_header_template(kPeerMac, kOurMac, 0, v6, 33, 0x2a);
+    const HeaderTemplate headers = make_header_template(kPeerMac, kOurMac, 0, v6, 33, 0x2b);
     ASSERT_TRUE(encode(headers, v6 ? kOut6 : kOut4, segment_with(kAck, 0, 0), {}, {}, buffer));
     const std::uint8_t* ip = buffer.frame.data + 14;
     EXPECT_EQ(v6 ? ip[7] : ip[8], 33);
-    EXPECT_EQ(Decoded(buffer.bytes()).segment().ecn, 2);
+    EXPECT_EQ(v6 ? load_be16(ip) : ip[1], v6 ? 0x6280 : 0x28) << "the ECN bits are the segment's";
+  }
+}
+
+/// The two ECN bits are written per packet, beside whatever traffic class the route has, and the header checksum
+/// follows them without being computed anew.
+TEST(Rfc3168_5, EcnFieldIsTheSegments) {
+  for (const bool v6 : {false, true}) {
+    for (const std::uint8_t traffic_class : std::array<std::uint8_t, 3>{0, 0x28, 0xfc}) {
+      const HeaderTemplate headers = make_header_template(kPeerMac, kOurMac, 0, v6, 64, traffic_class);
+      for (const std::uint8_t ecn : {kEcnNotEct, kEcnEct1, kEcnEct0, kEcnCe}) {
+        SegmentOut segment = segment_with(kAck, kOptTimestamps, 0);
+        segment.ecn = ecn;
+        Buffer buffer;
+        ASSERT_TRUE(encode(headers, v6 ? kOut6 : kOut4, segment, {1, 2, 3}, {}, buffer));
+        const std::uint8_t* ip = buffer.frame.data + 14;
+        EXPECT_EQ(v6 ? (load_be16(ip) >> 4) & 0xff : ip[1], traffic_class | ecn);
+        const Decoded decoded(buffer.bytes());
+        ASSERT_TRUE(decoded.is_segment()) << drop_name(decoded.drop());
+        EXPECT_EQ(decoded.segment().ecn, ecn);
+        if (!v6) {
+          EXPECT_EQ(checksum_fold(checksum_partial(ip, 20)), 0xffff);
+          // A device that computes the checksum gets the same header, the field zero.
+          Buffer offloaded;
+          ASSERT_TRUE(encode(headers, kOut4, segment, {1, 2, 3}, {.ip_checksum = true}, offloaded));
+          EXPECT_EQ(offloaded.frame.data[15], traffic_class | ecn);
+          EXPECT_EQ(load_be16(offloaded.frame.data + 24), 0);
+        }
+      }
+    }
   }
 }
 

@@ -1,0 +1,59 @@
+#pragma once
+/// When data is acknowledged: at once at the start of a connection and after a pause, where the peer's window is small
+/// and each ACK opens it; later within the delay, or with the second full segment (RFC 9293 3.8.6.3, RFC 5681 4.2);
+/// not before the answer when data flows both ways. Linux's quick ACKs and pingpong mode, in one octet.
+/// Ownership: TcbCold::ack_mode. Thread rule: one worker. Cost: a few instructions a data segment.
+
+#include <algorithm>
+#include <cstdint>
+
+#include "tcp/config.hh"
+#include "tcp/tcb.hh"
+
+namespace tidegate {
+
+/// Parts of TcbCold::ack_mode.
+enum AckMode : std::uint8_t {
+  /// How many ACKs are still to leave without delay.
+  kAckQuickMask = 0x1f,
+  /// Our data answer the peer's: their ACK may wait for the next answer, quick ACKs or not.
+  kAckPingpong = 0x20,
+  /// Data has come at least once.
+  kAckStarted = 0x40,
+  /// Data has come since we last sent some.
+  kAckAnswerable = 0x80,
+};
+
+/// Enough quick ACKs for a peer in slow start to fill half our window, at least 2 and at most `most`.
+inline void ack_quickly(const TcbHot& hot, TcbCold& cold, unsigned most) {
+  const auto window = static_cast<std::uint32_t>(std::max(hot.rcv_adv - hot.rcv_nxt, 0));
+  const unsigned wanted = std::clamp<std::uint32_t>(window / (2u * std::max<std::uint32_t>(hot.mss, 1)), 2, 16);
+  const unsigned count = std::min(wanted, most);
+  if (count > (cold.ack_mode & kAckQuickMask))
+    cold.ack_mode = static_cast<std::uint8_t>((cold.ack_mode & ~kAckQuickMask) | count);
+}
+
+/// Data in order has arrived: whether its ACK must leave now. More than one full segment is acknowledged at once.
+[[nodiscard]] inline bool ack_now(const TcbHot& hot, TcbCold& cold, const TcpConfig& config) {
+  if ((cold.ack_mode & kAckStarted) == 0) ack_quickly(hot, cold, config.quick_acks);
+  cold.ack_mode |= kAckStarted | kAckAnswerable;
+  const bool quick = (cold.ack_mode & kAckQuickMask) != 0 && (cold.ack_mode & kAckPingpong) == 0;
+  return quick || config.delayed_ack_ms == 0 || static_cast<std::uint32_t>(hot.rcv_nxt - cold.last_ack_sent) > hot.mss;
+}
+
+/// A segment with an ACK leaves.
+inline void ack_sent(const TcbHot& hot, TcbCold& cold) {
+  if ((cold.ack_mode & kAckQuickMask) != 0 && cold.last_ack_sent != hot.rcv_nxt) --cold.ack_mode;
+  cold.last_ack_sent = hot.rcv_nxt;
+}
+
+/// New data leaves, `since_heard_ms` after the peer's last segment: an answer, if it comes within the delay.
+inline void ack_data_sent(TcbCold& cold, std::uint32_t since_heard_ms, const TcpConfig& config) {
+  if ((cold.ack_mode & kAckAnswerable) != 0 && since_heard_ms < config.delayed_ack_ms) cold.ack_mode |= kAckPingpong;
+  cold.ack_mode &= static_cast<std::uint8_t>(~kAckAnswerable);
+}
+
+/// The delay ran out and no answer came: the talk is one-sided again.
+inline void ack_delay_expired(TcbCold& cold) { cold.ack_mode &= static_cast<std::uint8_t>(~kAckPingpong); }
+
+}  // namespace tidegate
