@@ -254,8 +254,8 @@ TEST(Config, DocumentedDefaultsReadBackAsDefaults) {
     if (section.name != "tcp" && section.name != "limits") continue;
     for (const Setting& setting : section.settings) {
       std::string text = std::string(kPort) + "[" + section.name + "]\n" + setting.key + " = ";
-      const bool word = setting.fallback == "true" || setting.fallback == "false";
-      text += word ? setting.fallback : "\"" + setting.fallback + "\"";
+      const bool written = setting.fallback == "true" || setting.fallback == "false" || setting.fallback.front() == '"';
+      text += written ? setting.fallback : "\"" + setting.fallback + "\"";
       const LoadedConfig loaded = parse(text + "\n");
       EXPECT_TRUE(loaded.ok()) << all_errors(loaded);
     }
