@@ -3,8 +3,13 @@
 #include <algorithm>
 
 #include "base/bytes.hh"
+#include "sim/icmp_error.hh"
 
 namespace tidegate {
+
+namespace {
+constexpr std::size_t kEthernetOctets = 14;
+}
 
 void VirtualLink::send(Instant now, std::span<const std::uint8_t> frame) {
   ++counters_.sent;
@@ -12,6 +17,12 @@ void VirtualLink::send(Instant now, std::span<const std::uint8_t> frame) {
   if (filter_ && !filter_(now, octets)) {
     ++counters_.filtered;
     trace_.packet(now, name_, octets, "filtered");
+    return;
+  }
+  if (config_.mtu != 0 && octets.size() > kEthernetOctets + config_.mtu) {
+    ++counters_.too_large;
+    trace_.packet(now, name_, octets, "too large");
+    if (config_.tells_mtu) errors_.push_back(build_packet_too_big(octets, config_.mtu));
     return;
   }
   if (config_.queue_limit != 0 && underway_.size() >= config_.queue_limit) {
@@ -65,6 +76,15 @@ void VirtualLink::enqueue(Instant now, Octets frame) {
 std::optional<Instant> VirtualLink::next_arrival() const {
   if (underway_.empty()) return std::nullopt;
   return underway_.begin()->first.first;
+}
+
+bool VirtualLink::take_error(Octets& frame) {
+  while (!errors_.empty()) {
+    frame = std::move(errors_.front());
+    errors_.pop_front();
+    if (!frame.empty()) return true;
+  }
+  return false;
 }
 
 bool VirtualLink::take(Instant now, Octets& frame) {

@@ -6,6 +6,7 @@
 /// Ownership: copies octets. Thread rule: one owner. Cost: tests only.
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <optional>
@@ -31,6 +32,10 @@ struct LinkConfig {
   std::uint64_t bits_per_s = 0;
   /// Packets underway; one more is dropped. 0: unlimited.
   std::uint32_t queue_limit = 0;
+  /// Largest IP packet in octets; larger ones are dropped. 0: unlimited.
+  std::uint16_t mtu = 0;
+  /// Whether the sender of one too large is told by ICMP, as a router does; false makes a black hole.
+  bool tells_mtu = true;
 };
 
 struct LinkCounters {
@@ -41,6 +46,7 @@ struct LinkCounters {
   std::uint64_t corrupted = 0;
   std::uint64_t filtered = 0;
   std::uint64_t queue_drops = 0;
+  std::uint64_t too_large = 0;
 };
 
 class VirtualLink {
@@ -53,6 +59,8 @@ class VirtualLink {
 
   void send(Instant now, std::span<const std::uint8_t> frame);
   [[nodiscard]] std::optional<Instant> next_arrival() const;
+  /// The next ICMP error for the sender of this link; false when there is none.
+  [[nodiscard]] bool take_error(Octets& frame);
   /// The next packet that has arrived by `now`; false when there is none.
   [[nodiscard]] bool take(Instant now, Octets& frame);
 
@@ -73,6 +81,7 @@ class VirtualLink {
   LinkCounters counters_;
   Instant line_free_;
   std::uint64_t next_ = 0;
+  std::deque<Octets> errors_;
   /// By arrival; the running number keeps those of one moment in order.
   std::map<std::pair<Instant, std::uint64_t>, Octets> underway_;
 };

@@ -31,6 +31,15 @@ class World {
   SimHost& add_host(const ShardConfig& config);
   [[nodiscard]] std::size_t hosts() const { return hosts_.size(); }
   [[nodiscard]] SimHost& host(std::size_t i) { return *hosts_[i]; }
+  /// Host `i` is switched off and on again: another shard takes its place on its link, and remembers nothing. Its
+  /// services must be registered anew.
+  SimHost& reboot(std::size_t i, const ShardConfig& config);
+  /// Host `i` neither hears nor says anything from now on.
+  void switch_off(std::size_t i) { off_.insert(i); }
+  /// After each event, every shard must find its invariants whole; see broken().
+  void check_invariants(bool check) { checks_invariants_ = check; }
+  /// The first invariant that did not hold, with the moment and the host; empty when all did.
+  [[nodiscard]] const std::string& broken() const { return broken_; }
   /// What host `i` sends through.
   [[nodiscard]] VirtualLink& egress(std::size_t i) { return *links_[i]; }
   /// The same for every host.
@@ -56,6 +65,8 @@ class World {
   [[nodiscard]] std::optional<Instant> next_event() const;
   [[nodiscard]] bool quiet() const;
   void deliver_arrivals();
+  void check_hosts();
+  [[nodiscard]] std::unique_ptr<SimHost> make_host(std::size_t i, const ShardConfig& config);
 
   std::uint64_t seed_;
   Rng rng_;
@@ -64,6 +75,9 @@ class World {
   std::vector<std::unique_ptr<VirtualLink>> links_;
   std::vector<std::unique_ptr<SimHost>> hosts_;
   std::multiset<Instant> wakes_;
+  std::set<std::size_t> off_;
+  bool checks_invariants_ = false;
+  std::string broken_;
 };
 
 }  // namespace tidegate

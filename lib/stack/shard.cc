@@ -309,6 +309,7 @@ ShardCounters Shard::Impl::gather() const {
 }
 
 ShardCounters Shard::counters() const { return impl_->gather(); }
+std::string Shard::broken_invariant() const { return impl_->engine.broken_invariant(); }
 
 void Shard::publish() {
   using Words = std::array<std::uint64_t, sizeof(ShardCounters) / sizeof(std::uint64_t)>;

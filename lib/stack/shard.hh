@@ -175,6 +175,9 @@ class Shard {
   /// Announces our addresses (gratuitous ARP, unsolicited NA); call once after start.
   void announce(Instant now, TxBurst& out);
 
+  /// Says what does not hold of the connections between two calls (sequence space, queues, timers); empty when all is
+  /// well. For tests: it touches everything.
+  [[nodiscard]] std::string broken_invariant() const;
   /// The worker's own view, exact.
   [[nodiscard]] ShardCounters counters() const;
   /// Copies the counters for other threads; the worker calls it about once a millisecond.

@@ -14,6 +14,7 @@
 #include <memory_resource>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/drop.hh"
@@ -173,6 +174,8 @@ class TcpEngine {
   /// Any thread.
   [[nodiscard]] bool draining() const { return draining_; }
   [[nodiscard]] std::uint32_t bucket_count() const { return table_.bucket_count(); }
+  /// Says what does not hold between two bursts; empty when all is well. Cost: touches everything.
+  [[nodiscard]] std::string broken_invariant() const;
 
   /// Octets by part, for the dry run.
   [[nodiscard]] static std::vector<std::pair<const char*, std::size_t>> memory_need(const TcpEngineConfig& config);
@@ -214,6 +217,9 @@ class TcpEngine {
   void push_event(std::uint32_t index, EventType type, std::span<const std::uint8_t> data = {},
                   CloseReason reason = CloseReason::kNormal);
   void drop(Drop reason) { drops_.add(reason); }
+
+  // invariants.cc
+  [[nodiscard]] std::string broken_connection(std::uint32_t index, std::uint32_t& pieces) const;
 
   // segment_arrives.cc: RFC 9293 3.10.7
   void segment_arrives(const Segment& segment, std::uint64_t hash, std::uint32_t ref);

@@ -49,7 +49,15 @@ class TransferSide : public Service {
   /// Connections that ended with both FINs acknowledged, having received everything.
   [[nodiscard]] std::size_t finished() const { return finished_; }
   [[nodiscard]] const std::vector<std::string>& errors() const { return errors_; }
-  void set_world(World& world) { world_ = &world; }
+  void set_world(World& world) {
+    world_ = &world;
+    started_ = world.now();
+  }
+  /// Connections may end before their time, since hosts will: no error, but counted as broken off.
+  void allow_broken(bool allow) { allows_broken_ = allow; }
+  [[nodiscard]] std::size_t broken() const { return broken_; }
+  /// Every plan has begun, and each of its connections has ended one way or the other.
+  [[nodiscard]] bool done() const { return opened_ == plans_.size() && finished_ + broken_ == announced_; }
 
  private:
   struct Side {
@@ -74,12 +82,23 @@ class TransferSide : public Service {
   const std::vector<Plan>& plans_;
   Rng rng_;
   World* world_ = nullptr;
+  bool allows_broken_ = false;
+  /// Plans start so much later.
+  Instant started_;
   std::size_t opened_ = 0;
+  /// Connections the shard has told us of.
+  std::size_t announced_ = 0;
   std::size_t finished_ = 0;
+  std::size_t broken_ = 0;
   std::map<std::uint16_t, Side> sides_;
   std::map<std::pair<std::uint32_t, std::uint32_t>, std::uint16_t> port_of_;
   std::vector<std::string> errors_;
 };
+
+[[nodiscard]] std::vector<Plan> make_plans(Rng& rng);
+[[nodiscard]] LinkConfig make_link(Rng& rng);
+/// Adds what a service does to a host; it listens on Pair::kPort.
+void serve(SimHost& host, Service& service);
 
 struct TransferRun {
   std::uint64_t hash = 0;
