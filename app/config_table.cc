@@ -207,8 +207,11 @@ Section tcp_section() {
               "How long a connection we closed may wait in FIN-WAIT-2.")
       .number("msl_ms", &TcpConfig::msl_ms, 1, 240'000, Unit::kMilliseconds,
               "Maximum segment lifetime; TIME-WAIT lasts twice this.")
-      .number("challenge_ack_limit_per_s", &TcpConfig::challenge_ack_limit_per_s, 0, 1'000'000'000, Unit::kCount,
-              "Challenge ACKs a second and worker (RFC 5961).")
+      .number(
+          "challenge_ack_limit_per_s", &TcpConfig::challenge_ack_limit_per_s, 0, 1'000'000'000, Unit::kCount,
+          "Challenge ACKs a second and worker (RFC 5961), on average: the number varies so that nobody can count it.")
+      .number("challenge_ack_interval_ms", &TcpConfig::challenge_ack_interval_ms, 0, kHourMs, Unit::kMilliseconds,
+              "Time between two ACKs of one connection for unacceptable segments without data; 0 for no such limit.")
       .number("reset_limit_per_s", &TcpConfig::reset_limit_per_s, 0, 1'000'000'000, Unit::kCount,
               "RSTs to unknown connections a second and worker.");
   return s.build();

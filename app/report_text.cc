@@ -63,7 +63,7 @@ std::string close_lines(const std::vector<GroupSnapshot>& groups) {
     for (const auto& [name, counter] :
          {std::pair{"in good order", TcpCounter::kClosedNormal}, std::pair{"reset", TcpCounter::kClosedReset},
           std::pair{"refused", TcpCounter::kClosedRefused}, std::pair{"timed out", TcpCounter::kClosedTimeout},
-          std::pair{"aborted", TcpCounter::kClosedAborted}}) {
+          std::pair{"aborted", TcpCounter::kClosedAborted}, std::pair{"unreachable", TcpCounter::kClosedUnreachable}}) {
       const std::uint64_t n = g.shard.tcp[counter];
       if (n > 0) line += fmt::format("{} {} {}", line.empty() ? "" : ",", format_count(n), name);
     }

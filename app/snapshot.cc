@@ -43,8 +43,9 @@ Snapshot take_snapshot(const Runtime& runtime, const std::vector<std::shared_ptr
     for (const GroupSnapshot& g : s.groups) s.in_flight += g.shard.connections;
     s.opened = sum(s, TcpCounter::kAccepted) + sum(s, TcpCounter::kConnected);
     // However they ended: what peers do is not a server's failure.
-    for (const TcpCounter how : {TcpCounter::kClosedNormal, TcpCounter::kClosedReset, TcpCounter::kClosedTimeout,
-                                 TcpCounter::kClosedAborted, TcpCounter::kClosedRefused}) {
+    for (const TcpCounter how :
+         {TcpCounter::kClosedNormal, TcpCounter::kClosedReset, TcpCounter::kClosedTimeout, TcpCounter::kClosedAborted,
+          TcpCounter::kClosedRefused, TcpCounter::kClosedUnreachable}) {
       s.closed += sum(s, how);
     }
   }

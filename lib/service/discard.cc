@@ -20,6 +20,8 @@ void DiscardService::on_events(std::span<Event> events, Connections& connections
         break;
       case EventType::kWritable:
       case EventType::kConnected:
+      case EventType::kUrgent:
+      case EventType::kSoftError:
         break;
     }
   }

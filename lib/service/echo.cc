@@ -24,6 +24,8 @@ void EchoService::on_events(std::span<Event> events, Connections& connections) {
         break;
       case EventType::kWritable:
       case EventType::kConnected:
+      case EventType::kUrgent:
+      case EventType::kSoftError:
         break;
     }
   }

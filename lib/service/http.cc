@@ -108,6 +108,8 @@ void HttpService::Impl::on_event(Event& event, Connections& connections) {
       return;
     }
     case EventType::kConnected:
+    case EventType::kUrgent:
+    case EventType::kSoftError:
       return;
   }
 }

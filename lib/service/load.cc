@@ -230,6 +230,8 @@ void LoadClient::Impl::on_event(Event& event, Connections& connections) {
     case EventType::kClosed:
       return on_closed(index, event.reason, connections);
     case EventType::kAccepted:
+    case EventType::kUrgent:
+    case EventType::kSoftError:
       return;
   }
 }
@@ -376,6 +378,7 @@ LoadFailure LoadClient::Impl::failure_of(const Slot& slot, CloseReason reason) c
     case CloseReason::kReset:
       return LoadFailure::kReset;
     case CloseReason::kTimeout:
+    case CloseReason::kUnreachable:
       return slot.stage == Stage::kConnecting ? LoadFailure::kConnectTimeout : LoadFailure::kTransportTimeout;
     default:
       // Data after close(): an answer longer than it may be.

@@ -29,9 +29,9 @@ void Shard::Impl::other_packet(const OtherPacket& packet, bool learn_only, TxBur
       ++icmp_in;
       return echo(packet, learn_only, tx);
     case PacketKind::kIcmpError:
-      // Soft errors (RFC 5927 4): retransmission and its limit decide about the connection.
       ++icmp_in;
-      return drops.add(Drop::kIcmpTypeIgnored);
+      if (!local.contains(packet.embedded.local)) return drops.add(Drop::kIpNotOurAddress);
+      return engine.icmp_error(packet);
   }
 }
 

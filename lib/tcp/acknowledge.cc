@@ -29,6 +29,8 @@ void TcpEngine::acknowledged(std::uint32_t index, const Segment& segment) {
   hot.snd_una = ack;
   hot.snd_nxt = max(hot.snd_nxt, ack);
   cold.retransmits = 0;
+  hot.clear(kTcbSoftError);
+  if (octets >= hot.mss) hot.set(kTcbFullSizeAcked);
   disarm(cold, kTimerPersist);
 
   if (hot.has(kTcbInRecovery)) {

@@ -52,6 +52,9 @@ struct TcpConfig {
 
   /// Challenge ACKs (RFC 5961) and RSTs to unknown connections per second and shard.
   std::uint32_t challenge_ack_limit_per_s = 1000;
+  /// One connection answers what carries no data and is not acceptable at most once in this time (Linux's
+  /// tcp_invalid_ratelimit); 0 turns that limit off.
+  std::uint32_t challenge_ack_interval_ms = 500;
   std::uint32_t reset_limit_per_s = 100'000;
 };
 

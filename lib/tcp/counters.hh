@@ -24,6 +24,7 @@ enum class TcpCounter : std::uint8_t {
   kClosedRefused,
   kClosedTimeout,
   kClosedAborted,
+  kClosedUnreachable,
   kRetransmittedSegments,
   kRetransmitTimeouts,
   kFastRetransmits,
@@ -48,31 +49,30 @@ enum class TcpCounter : std::uint8_t {
   kEcnConnections,
   kEcnMarksIn,
   kEcnReductions,
+  kIcmpHardErrors,
+  kIcmpSoftErrors,
+  kPathMtuLowered,
+  kPathMtuDeferred,
   kCount
 };
 
 inline constexpr std::size_t kTcpCounterCount = static_cast<std::size_t>(TcpCounter::kCount);
 
 inline constexpr std::array<std::string_view, kTcpCounterCount> kTcpCounterNames = {
-    "segments_in",         "segments_out",
-    "data_octets_in",      "data_octets_out",
-    "active_opens",        "passive_opens",
-    "connected",           "accepted",
-    "closed_normal",       "closed_reset",
-    "closed_refused",      "closed_timeout",
-    "closed_aborted",      "retransmitted_segments",
-    "retransmit_timeouts", "fast_retransmits",
-    "duplicate_acks_in",   "out_of_order_in",
-    "duplicate_data_in",   "delayed_acks",
-    "zero_window_probes",  "keepalive_probes",
-    "resets_in",           "resets_out",
-    "challenge_acks",      "challenge_acks_suppressed",
-    "backlog_drops",       "time_wait_restarts",
-    "time_wait_reused",    "time_wait_expired",
-    "time_wait_evicted",   "time_wait_skipped",
-    "connect_no_source",   "extra_exhausted",
-    "ecn_connections",     "ecn_marks_in",
-    "ecn_reductions",
+    "segments_in",         "segments_out",       "data_octets_in",
+    "data_octets_out",     "active_opens",       "passive_opens",
+    "connected",           "accepted",           "closed_normal",
+    "closed_reset",        "closed_refused",     "closed_timeout",
+    "closed_aborted",      "closed_unreachable", "retransmitted_segments",
+    "retransmit_timeouts", "fast_retransmits",   "duplicate_acks_in",
+    "out_of_order_in",     "duplicate_data_in",  "delayed_acks",
+    "zero_window_probes",  "keepalive_probes",   "resets_in",
+    "resets_out",          "challenge_acks",     "challenge_acks_suppressed",
+    "backlog_drops",       "time_wait_restarts", "time_wait_reused",
+    "time_wait_expired",   "time_wait_evicted",  "time_wait_skipped",
+    "connect_no_source",   "extra_exhausted",    "ecn_connections",
+    "ecn_marks_in",        "ecn_reductions",     "icmp_hard_errors",
+    "icmp_soft_errors",    "path_mtu_lowered",   "path_mtu_deferred",
 };
 static_assert(!kTcpCounterNames.back().empty(), "every counter has a name");
 

@@ -41,7 +41,8 @@ TcpEngine::TcpEngine(const TcpEngineConfig& config, Instant start, DropCounters&
       chunks_(config.buffers, reference_chunks(config), memory),
       wheel_(config.connections, 0, memory),
       time_wait4_(config.time_wait, two_msl_ticks(config.tcp), 0, memory),
-      time_wait6_(config.time_wait_v6, two_msl_ticks(config.tcp), 0, memory) {
+      time_wait6_(config.time_wait_v6, two_msl_ticks(config.tcp), 0, memory),
+      path_mtus_(config.table_key, memory) {
   TG_CHECK(config.connections <= kRefIndexMask && config.time_wait <= kRefIndexMask);
   if (config.tcp.window_scaling) receive_shift_ = shift_for(config.tcp.receive_buffer_bytes);
   set_now(start);
@@ -61,6 +62,7 @@ std::vector<std::pair<const char*, std::size_t>> TcpEngine::memory_need(const Tc
       {"data blocks", ChunkPool::memory_bytes(config.buffers, reference_chunks(config))},
       {"TIME-WAIT, IPv4", TimeWaitStore<TimeWaitEntry4>::memory_bytes(config.time_wait)},
       {"TIME-WAIT, IPv6", TimeWaitStore<TimeWaitEntry6>::memory_bytes(config.time_wait_v6)},
+      {"path MTUs", PathMtuCache::memory_bytes()},
   };
 }
 
@@ -74,7 +76,7 @@ void TcpEngine::set_now(Instant now) {
   if (!limits_running_ || tick_ - limit_window_ >= 1000) {
     limits_running_ = true;
     limit_window_ = tick_;
-    challenges_left_ = config_.tcp.challenge_ack_limit_per_s;
+    challenges_left_ = challenge_budget();
     resets_left_ = config_.tcp.reset_limit_per_s;
   }
 }

@@ -30,9 +30,11 @@
 #include "tcp/event.hh"
 #include "tcp/extra.hh"
 #include "tcp/intent.hh"
+#include "tcp/path_mtu.hh"
 #include "tcp/tcb.hh"
 #include "tcp/time_wait.hh"
 #include "timer/timer_wheel.hh"
+#include "wire/decode.hh"
 #include "wire/segment.hh"
 
 namespace tidegate {
@@ -103,6 +105,8 @@ class TcpEngine {
   // --- The burst pipeline
   // ---------------------------------------------------------------------------------------------------
   void set_now(Instant now);
+  /// An ICMP error that quotes a segment of ours (RFC 5927).
+  void icmp_error(const OtherPacket& error);
   [[nodiscard]] Instant now() const { return now_; }
   void receive_burst(std::span<const Segment> segments);
   /// Events gathered since the last call; valid until after_delivery(), which must follow.
@@ -243,6 +247,25 @@ class TcpEngine {
   void ecn_echoed(std::uint32_t index);
   void remove_acknowledged(std::uint32_t index, std::uint32_t octets);
 
+  // challenge.cc: answers that anybody can ask for
+  void challenge_ack(std::uint32_t index);
+  void answer_unacceptable(std::uint32_t index, const Segment& segment);
+  [[nodiscard]] bool answer_allowed(std::uint32_t index);
+  [[nodiscard]] std::uint32_t challenge_budget() const;
+
+  // icmp_errors.cc
+  void report_unreachable(std::uint32_t index, bool hard, CloseReason reason);
+  [[nodiscard]] CloseReason give_up_reason(std::uint32_t index) const {
+    return hot_[index].has(kTcbSoftError) ? CloseReason::kUnreachable : CloseReason::kTimeout;
+  }
+
+  // path_mtu.cc
+  [[nodiscard]] std::uint32_t packet_headers(std::uint32_t index) const;
+  void path_mtu_reported(std::uint32_t index, const OtherPacket& error);
+  void lower_path_mtu(std::uint32_t index, std::uint32_t mtu);
+  [[nodiscard]] std::uint16_t path_mss(std::uint32_t index, std::uint16_t mss) const;
+  void remss(std::uint32_t index, std::uint16_t mss);
+
   // text.cc: seventh and eighth steps
   void process_text(std::uint32_t index, const Segment& segment);
   bool accept_in_order(std::uint32_t index, const std::uint8_t* data, std::uint32_t len);
@@ -285,8 +308,6 @@ class TcpEngine {
   bool send_probe(std::uint32_t index);
   void resend_first(std::uint32_t index);
   void reply_reset(const Segment& segment);
-  void challenge_ack(std::uint32_t index);
-  [[nodiscard]] bool challenge_allowed();
   void fill_header(std::uint32_t index, TxIntent& intent, SeqNum seq, std::uint8_t flags);
   [[nodiscard]] std::uint16_t advertise_window(TcbHot& hot, const TcbCold& cold);
   [[nodiscard]] std::uint32_t receive_space(const TcbCold& cold) const;
@@ -346,6 +367,15 @@ class TcpEngine {
   Tick limit_window_ = 0;
   bool limits_running_ = false;
   bool resume_allowed_ = false;
+  /// Which connection last answered an unacceptable segment, and when, by the lower bits of its index.
+  struct AnswerMark {
+    std::uint32_t generation;
+    std::uint32_t index;
+    Tick at;
+  };
+  static constexpr std::uint32_t kAnswerMarks = 1024;
+  std::array<AnswerMark, kAnswerMarks> answer_marks_{};
+  PathMtuCache path_mtus_;
   std::uint32_t challenges_left_ = 0;
   std::uint32_t resets_left_ = 0;
 

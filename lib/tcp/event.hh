@@ -47,6 +47,12 @@ enum class EventType : std::uint8_t {
   kWritable,
   /// The peer's FIN: everything before it has been consumed, nothing more will come. The other direction stays open.
   kPeerClosed,
+  /// The peer has sent urgent data (RFC 9293 3.8.5): they stay in line, and ConnectionInfo::urgent_bytes says how far
+  /// they reach. Again when more is announced. Ahead of the data of the same segment.
+  kUrgent,
+  /// An ICMP error about this connection that ends nothing by itself (RFC 9293 3.9.1.8 and 3.9.2.2); `reason` is the
+  /// one that kClosed will bear if nothing comes through any more. Once until something is acknowledged.
+  kSoftError,
   /// The connection has gone (or lives on only as TIME-WAIT). The last event of every connection, exactly once.
   kClosed,
 };
@@ -62,9 +68,12 @@ enum class CloseReason : std::uint8_t {
   kTimeout,
   /// abort(), or close() with unread data, or data after close().
   kAborted,
+  /// An ICMP error refused our SYN, or kTimeout when an ICMP error had said why (RFC 9293 3.9.2.2).
+  kUnreachable,
   kCount
 };
-inline constexpr std::string_view kCloseReasonNames[] = {"normal", "reset", "refused", "timeout", "aborted"};
+inline constexpr std::string_view kCloseReasonNames[] = {"normal",  "reset",   "refused",
+                                                         "timeout", "aborted", "unreachable"};
 
 struct Event {
   EventType type = EventType::kClosed;

@@ -363,16 +363,4 @@ void TcpEngine::reply_reset(const Segment& segment) {
   intents_.push();
 }
 
-/// RFC 5961: an ACK that a legitimate peer can act on, at a bounded rate.
-void TcpEngine::challenge_ack(std::uint32_t index) {
-  if (challenges_left_ == 0) {
-    counters_.add(TcpCounter::kChallengeAcksSuppressed);
-    return;
-  }
-  --challenges_left_;
-  counters_.add(TcpCounter::kChallengeAcks);
-  hot_[index].set(kTcbAckNow);
-  mark_dirty(index);
-}
-
 }  // namespace tidegate

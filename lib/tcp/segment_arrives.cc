@@ -164,7 +164,7 @@ void TcpEngine::accept_syn_options(std::uint32_t index, const Segment& segment) 
   if (segment.has_option(kOptMss)) mss = std::max<std::uint16_t>(segment.mss, 64);
   mss = std::min(mss, ours);
   if (hot.has(kTcbTimestamps)) mss = static_cast<std::uint16_t>(mss - 12);
-  hot.mss = mss;
+  hot.mss = path_mss(index, mss);
 }
 
 // 3.10.7.3
@@ -300,7 +300,7 @@ void TcpEngine::synchronized_arrives(std::uint32_t index, const Segment& arrived
   // RFC 7323 4.3 (3): remember the newest timestamp of the segment that covers the left edge of what we acknowledged
   // last.
   if (hot.has(kTcbTimestamps) && segment.has_option(kOptTimestamps) && segment.seq <= cold.last_ack_sent &&
-      !timestamp_before(segment.ts_value, cold.ts_recent)) {
+      (!timestamp_before(segment.ts_value, cold.ts_recent) || now_ms_ - cold.ts_recent_ms >= kTimestampStaleMs)) {
     cold.ts_recent = segment.ts_value;
     cold.ts_recent_ms = now_ms_;
   }
@@ -326,8 +326,7 @@ bool TcpEngine::check_sequence(std::uint32_t index, Segment& segment) {
   if (hot.has(kTcbTimestamps) && segment.has_option(kOptTimestamps) && !segment.has(kRst) &&
       timestamp_before(segment.ts_value, cold.ts_recent) && now_ms_ - cold.ts_recent_ms < kTimestampStaleMs) {
     drop(Drop::kTcpPaws);
-    hot.set(kTcbAckNow);
-    mark_dirty(index);
+    answer_unacceptable(index, segment);
     return false;
   }
   const auto window = static_cast<std::uint32_t>(std::max(hot.rcv_adv - hot.rcv_nxt, 0));
@@ -356,10 +355,7 @@ bool TcpEngine::check_sequence(std::uint32_t index, Segment& segment) {
   if (!acceptable) {
     drop(Drop::kTcpOutOfWindow);
     if (segment.payload_len > 0 && segment.seq < hot.rcv_nxt) counters_.add(TcpCounter::kDuplicateDataIn);
-    if (!segment.has(kRst)) {
-      hot.set(kTcbAckNow);
-      mark_dirty(index);
-    }
+    if (!segment.has(kRst)) answer_unacceptable(index, segment);
     return false;
   }
   return true;
@@ -406,19 +402,12 @@ bool TcpEngine::process_ack(std::uint32_t index, const Segment& segment) {
     if (cold.snd_max != hot.snd_una) arm_retransmit(index);
   }
 
-  // RFC 5961 5.2: an ACK older than anything that can still be in flight is an injection attempt or a very old
-  // duplicate.
-  if (segment.ack<hot.snd_una&& static_cast<std::uint32_t>(hot.snd_una - segment.ack)> std::max<std::uint32_t>(
-          cold.max_snd_wnd, 65535)) {
+  // RFC 5961 5.2: SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT. Older than anything that can still be in flight is an
+  // injection attempt or a very old duplicate; newer acknowledges something not yet sent.
+  const bool too_old = segment.ack < hot.snd_una - cold.max_snd_wnd;
+  if (too_old || segment.ack > cold.snd_max) {
     drop(Drop::kTcpBadAck);
     challenge_ack(index);
-    return false;
-  }
-  if (segment.ack > cold.snd_max) {
-    // It acknowledges something not yet sent.
-    drop(Drop::kTcpBadAck);
-    hot.set(kTcbAckNow);
-    mark_dirty(index);
     return false;
   }
   if (segment.has(kEce) && hot.has(kTcbEcn)) [[unlikely]]

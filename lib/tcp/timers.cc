@@ -116,7 +116,7 @@ void TcpEngine::on_retransmit(std::uint32_t index) {
   if (hot.has(kTcbSynUnacked)) limit = hot.state == TcpState::kSynSent ? tcp.syn_retries : tcp.syn_ack_retries;
   if (cold.retransmits >= limit) {
     const bool passive = hot.state == TcpState::kSynReceived && !hot.has(kTcbActiveOpen);
-    return release(index, CloseReason::kTimeout, passive ? TcpState::kListen : TcpState::kClosed);
+    return release(index, give_up_reason(index), passive ? TcpState::kListen : TcpState::kClosed);
   }
   ++cold.retransmits;
   rto_back_off(cold, config_.tcp);
@@ -132,7 +132,7 @@ void TcpEngine::on_persist(std::uint32_t index) {
   disarm(cold, kTimerPersist);
   if (hot.has(kTcbWantWritable) && cold.tx_bytes == 0) return on_starved(index);
   // `probes` counts those that nothing at all has answered.
-  if (cold.probes >= config_.tcp.data_retries) return release(index, CloseReason::kTimeout);
+  if (cold.probes >= config_.tcp.data_retries) return release(index, give_up_reason(index));
   // A peer that answers may keep us waiting for ever (RFC 9293 3.8.6.1), but not once our service has gone: a closed
   // window must not be a way to pin our memory. Linux's tcp_orphan_retries.
   constexpr std::uint8_t kOrphanProbes = 8;
@@ -168,7 +168,7 @@ void TcpEngine::on_life(std::uint32_t index) {
   }
   if (cold.probes >= config_.tcp.keepalive_probes) {
     emit_reset(index);
-    return release(index, CloseReason::kTimeout);
+    return release(index, give_up_reason(index));
   }
   // RFC 9293 3.8.4: a sequence number just below the window, which any TCP answers with an ACK.
   ++cold.probes;

@@ -81,6 +81,8 @@ struct OtherPacket {
   std::uint32_t mtu = 0;
   FlowKey embedded;
   SeqNum embedded_seq;
+  /// Length of the IP packet that the quote is the beginning of, as its own header says.
+  std::uint32_t embedded_len = 0;
 };
 
 /// The results of one burst. Entries beyond the counts are stale.

@@ -34,8 +34,14 @@ struct SummingWriter {
 
 [[nodiscard]] std::uint16_t fold_host(std::uint64_t sum) { return checksum_fold(checksum_fold64(sum)); }
 
+/// RFC 5482 section 2: an option of exactly four octets.
+void write_user_timeout(const SegmentOut& segment, SummingWriter& writer) {
+  if ((segment.options & kOptUserTimeout) != 0) [[unlikely]]
+    writer.word((std::uint32_t{kTcpOptUserTimeout} << 24) | 0x04'0000u | segment.user_timeout);
+}
+
 [[nodiscard]] unsigned sack_blocks_to_send(const SegmentOut& segment) {
-  const unsigned room = (segment.options & kOptTimestamps) != 0 ? 3 : 4;
+  const unsigned room = (segment.options & (kOptTimestamps | kOptUserTimeout)) != 0 ? 3 : 4;
   return std::min<unsigned>(segment.sack_count, room);
 }
 
@@ -52,6 +58,7 @@ void write_syn_options(const SegmentOut& segment, SummingWriter& writer) {
     writer.word(kNopNop | 0x0402);
   }
   if ((segment.options & kOptWindowScale) != 0) writer.word(0x0103'0300u | segment.window_scale);
+  write_user_timeout(segment, writer);
 }
 
 void write_options(const SegmentOut& segment, SummingWriter& writer) {
@@ -60,6 +67,7 @@ void write_options(const SegmentOut& segment, SummingWriter& writer) {
     writer.word(segment.ts_value);
     writer.word(segment.ts_echo);
   }
+  write_user_timeout(segment, writer);
   if (segment.sack_count == 0) [[likely]]
     return;
   const unsigned blocks = sack_blocks_to_send(segment);
@@ -121,12 +129,13 @@ HeaderTemplate make_header_template(MacAddress source, MacAddress destination, s
 unsigned tcp_options_length(const SegmentOut& segment) {
   const unsigned options = segment.options;
   const unsigned timestamps = (options & kOptTimestamps) != 0 ? 12 : 0;
+  const unsigned user_timeout = (options & kOptUserTimeout) != 0 ? 4 : 0;
   if ((segment.flags & kSyn) != 0) {
     const unsigned sack_alone = timestamps == 0 && (options & kOptSackPermitted) != 0 ? 4 : 0;
-    return timestamps + sack_alone + ((options & kOptMss) != 0 ? 4u : 0u) +
+    return timestamps + user_timeout + sack_alone + ((options & kOptMss) != 0 ? 4u : 0u) +
            ((options & kOptWindowScale) != 0 ? 4u : 0u);
   }
-  return timestamps + (segment.sack_count == 0 ? 0 : 4 + 8 * sack_blocks_to_send(segment));
+  return timestamps + user_timeout + (segment.sack_count == 0 ? 0 : 4 + 8 * sack_blocks_to_send(segment));
 }
 
 bool encode_tcp(const HeaderTemplate& headers, const FlowKey& key, const SegmentOut& segment, std::uint32_t payload_sum,
@@ -155,7 +164,7 @@ bool encode_tcp(const HeaderTemplate& headers, const FlowKey& key, const Segment
   writer.word(segment.seq.value());
   writer.word(segment.ack.value());
   writer.word((tcp_header << 26) | (std::uint32_t{segment.flags} << 16) | segment.window);
-  writer.word(0);  // checksum and urgent pointer
+  writer.word(segment.urgent);  // behind the checksum, not yet known
   if ((segment.flags & kSyn) != 0) {
     write_syn_options(segment, writer);
   } else {

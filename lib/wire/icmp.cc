@@ -23,7 +23,7 @@ void parse_echo(const IpView& ip, PacketKind kind, OtherPacket& out) {
 /// What all errors share, and the embedded segment. The packet it quotes was ours, so its source must be the address
 /// that the error came to.
 [[nodiscard]] Drop parse_embedded_tcp(const IpView& ip, IpAddress source, IpAddress destination,
-                                      const std::uint8_t* tcp, OtherPacket& out) {
+                                      const std::uint8_t* tcp, std::uint32_t len, OtherPacket& out) {
   if (source != ip.destination || destination.is_multicast() || destination.is_unspecified()) {
     return Drop::kIcmpTypeIgnored;
   }
@@ -35,6 +35,7 @@ void parse_echo(const IpView& ip, PacketKind kind, OtherPacket& out) {
   out.embedded.local_port = load_be16(tcp);
   out.embedded.remote_port = load_be16(tcp + 2);
   out.embedded_seq = SeqNum(load_be32(tcp + 4));
+  out.embedded_len = len;
   return Drop::kNone;
 }
 
@@ -47,7 +48,7 @@ void parse_echo(const IpView& ip, PacketKind kind, OtherPacket& out) {
   if (p[0] >> 4 != 4 || header_len < kIpv4Len || p[9] != kProtoTcp || !first_fragment) return Drop::kIcmpTypeIgnored;
   if (n < header_len + kEmbeddedTcpLen) return Drop::kIcmpTruncated;
   return parse_embedded_tcp(ip, IpAddress::v4(load_be32(p + 12)), IpAddress::v4(load_be32(p + 16)), p + header_len,
-                            out);
+                            load_be16(p + 2), out);
 }
 
 /// We send no extension headers, so TCP follows the embedded IPv6 header at once or the packet was not ours.
@@ -58,7 +59,7 @@ void parse_echo(const IpView& ip, PacketKind kind, OtherPacket& out) {
   const IpAddress destination = load_ipv6(p + 24);
   if (p[0] >> 4 != 6 || p[6] != kProtoTcp || destination.is_v4()) return Drop::kIcmpTypeIgnored;
   if (n < kIpv6Len + kEmbeddedTcpLen) return Drop::kIcmpTruncated;
-  return parse_embedded_tcp(ip, load_ipv6(p + 8), destination, p + kIpv6Len, out);
+  return parse_embedded_tcp(ip, load_ipv6(p + 8), destination, p + kIpv6Len, kIpv6Len + load_be16(p + 4), out);
 }
 
 }  // namespace

@@ -34,6 +34,7 @@ enum TcpOptionBit : std::uint8_t {
   kOptWindowScale = 1 << 1,
   kOptSackPermitted = 1 << 2,
   kOptTimestamps = 1 << 3,
+  kOptUserTimeout = 1 << 4,
 };
 
 struct SackBlock {
@@ -59,6 +60,8 @@ struct Segment {
   std::uint8_t sack_count = 0;
   std::uint32_t ts_value = 0;
   std::uint32_t ts_echo = 0;
+  /// RFC 5482: the upper bit says minutes, else seconds.
+  std::uint16_t user_timeout = 0;
   /// Raw SACK blocks (8 octets each, network order) inside the frame.
   const std::uint8_t* sack_blocks = nullptr;
   /// The IP ECN field: an Ecn.
@@ -95,6 +98,10 @@ struct SegmentOut {
   std::uint16_t payload_len = 0;
   /// The IP ECN field to send: an Ecn.
   std::uint8_t ecn = 0;
+  /// Offset of the octet behind the urgent data (RFC 9293 3.1), with kUrg.
+  std::uint16_t urgent = 0;
+  /// As in Segment.
+  std::uint16_t user_timeout = 0;
 };
 
 }  // namespace tidegate

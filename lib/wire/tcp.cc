@@ -40,6 +40,12 @@ void apply_option(const std::uint8_t* p, unsigned length, Segment& segment) {
     case kTcpOptTimestamps:
       if (length == 10) set_timestamps(p + 2, segment);
       break;
+    case kTcpOptUserTimeout:
+      if (length == 4) {
+        segment.options |= kOptUserTimeout;
+        segment.user_timeout = load_be16(p + 2);
+      }
+      break;
     default:
       break;
   }

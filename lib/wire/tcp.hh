@@ -1,5 +1,6 @@
 #pragma once
-/// The TCP header (RFC 9293 section 3.1) and its options (RFC 9293 section 3.2, RFC 7323, RFC 2018): receive side.
+/// The TCP header (RFC 9293 section 3.1) and its options (RFC 9293 section 3.2, RFC 7323, RFC 2018, RFC 5482):
+/// receive side.
 /// Ownership: borrows the bytes. Thread rule: pure functions. Errors: a Drop. Cost: see README.md.
 
 #include <cstdint>
@@ -24,6 +25,7 @@ enum TcpOptionKind : std::uint8_t {
   kTcpOptSackPermitted = 4,
   kTcpOptSack = 5,
   kTcpOptTimestamps = 8,
+  kTcpOptUserTimeout = 28,
 };
 
 /// Two NOPs and a timestamps option (RFC 7323 appendix A), and what surrounds it in the usual SYN.
@@ -86,6 +88,7 @@ inline void set_timestamps(const std::uint8_t* p, Segment& segment) {
   segment.sack_count = 0;
   segment.ts_value = 0;
   segment.ts_echo = 0;
+  segment.user_timeout = 0;
   segment.sack_blocks = nullptr;
   if (segment.key.remote_port == 0 || segment.key.local_port == 0) return Drop::kTcpPortZero;
   if (are_bad_tcp_flags(segment.flags)) return Drop::kTcpBadFlags;

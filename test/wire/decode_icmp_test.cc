@@ -92,6 +92,8 @@ void expect_our_segment(const OtherPacket& error, IpAddress local, IpAddress rem
   EXPECT_EQ(error.kind, PacketKind::kIcmpError);
   EXPECT_EQ(error.embedded, (FlowKey{local, remote, 80, 1000}));
   EXPECT_EQ(error.embedded_seq, SeqNum(0xcafe0001));
+  // The whole packet's length, of which only a part is quoted.
+  EXPECT_GE(error.embedded_len, local.is_v4() ? 40u : 60u);
 }
 
 TEST(Rfc1191, FragmentationNeededCarriesMtu) {
