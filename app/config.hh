@@ -42,6 +42,7 @@ struct EalSettings {
 
 struct PortSettings : PortConfig {
   std::uint16_t vlan = 0;
+  std::uint8_t ttl = 64;
   std::vector<IpPrefix> addresses;
   std::vector<AddressRange> ranges;
   std::optional<IpAddress> gateway;

@@ -117,6 +117,7 @@ Section port_section() {
               "Our Ethernet address.")
       .number("vlan", &PortSettings::vlan, 0, 4094, Unit::kCount, "802.1Q tag of all frames; 0 for untagged.")
       .number("mtu", &PortSettings::mtu, 576, 9000, Unit::kBytes, "Largest IP packet. IPv6 needs 1280.")
+      .number("ttl", &PortSettings::ttl, 1, 255, Unit::kCount, "Time to live, or hop limit, of what we send.")
       .list("addresses", &PortSettings::addresses, "prefixes", "\"10.0.0.1/24\", \"fd00::1/64\"", read_prefix, false,
             "Our addresses with their on-link prefixes. This or ranges is required.")
       .list("ranges", &PortSettings::ranges, "address ranges", "\"10.1.0.0+1024\"", read_range, false,
@@ -193,7 +194,7 @@ Section tcp_section() {
       .choice("ecn", &TcpConfig::ecn,
               {{"off", TcpConfig::Ecn::kOff}, {"passive", TcpConfig::Ecn::kPassive}, {"on", TcpConfig::Ecn::kOn}},
               "Explicit congestion notification (RFC 3168): never, when the peer asks, or ask for it too.")
-      .number("delayed_ack_ms", &TcpConfig::delayed_ack_ms, 0, 500, Unit::kMilliseconds,
+      .number("delayed_ack_ms", &TcpConfig::delayed_ack_ms, 0, 499, Unit::kMilliseconds,
               "Delay of a lone ACK; 0 acknowledges at once.")
       .number("quick_acks", &TcpConfig::quick_acks, 0, 16, Unit::kCount,
               "Most ACKs sent without delay at the start of a connection and after a pause.")

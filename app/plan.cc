@@ -40,6 +40,7 @@ InterfaceConfig interface_of(const PortSettings& port) {
   InterfaceConfig interface;
   interface.vlan_id = port.vlan;
   interface.mtu = port.mtu;
+  interface.ttl = port.ttl;
   interface.addresses = port.addresses;
   interface.ranges = port.ranges;
   interface.gateway4 = port.gateway;

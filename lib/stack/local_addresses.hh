@@ -25,6 +25,18 @@ class LocalAddresses {
     return false;
   }
 
+  /// All ones behind one of our prefixes: everybody on that link, never somebody to have a connection with. RFC 3021: a
+  /// /31 has none.
+  [[nodiscard]] bool is_broadcast(IpAddress address) const {
+    if (!address.is_v4()) return false;
+    for (const IpPrefix& prefix : config_.addresses) {
+      if (prefix.length > 30 || !prefix.contains(address)) continue;
+      const std::uint32_t host_bits = 0xffff'ffffu >> prefix.length;
+      if ((address.v4_value() & host_bits) == host_bits && !contains(address)) return true;
+    }
+    return false;
+  }
+
   /// Whom to ask for the link address of packets to `remote`: itself on a prefix of ours, else the gateway.
   [[nodiscard]] std::optional<IpAddress> next_hop(IpAddress remote) const {
     for (const IpPrefix& prefix : config_.addresses) {

@@ -37,7 +37,7 @@ std::uint32_t Neighbours::get(IpAddress address) {
   Neighbour* fresh = new (&entries_[i]) Neighbour;
   fresh->address = address;
   const InterfaceConfig& config = local_.config();
-  fresh->headers = make_header_template(config.mac, MacAddress{}, config.vlan_id, !address.is_v4());
+  fresh->headers = make_header_template(config.mac, MacAddress{}, config.vlan_id, !address.is_v4(), config.ttl);
   return i;
 }
 
@@ -131,7 +131,7 @@ void Neighbours::learn(IpAddress address, MacAddress mac, bool create, bool over
   if (!n.resolved || n.mac != mac) {
     n.mac = mac;
     const InterfaceConfig& config = local_.config();
-    n.headers = make_header_template(config.mac, mac, config.vlan_id, !address.is_v4());
+    n.headers = make_header_template(config.mac, mac, config.vlan_id, !address.is_v4(), config.ttl);
   }
   n.resolved = true;
   n.confirmed_ms = now_ms;

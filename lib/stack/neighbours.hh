@@ -54,6 +54,11 @@ class Neighbours {
       return true;
     return refresh(i, now_ms, out);
   }
+  /// What went to entry `i` keeps being lost (RFC 9293 3.8.3 (b)): asks whether it is still there, though it was heard
+  /// of lately; once a second at most, however many connections complain.
+  void doubt(std::uint32_t i, std::uint32_t now_ms, TxBurst& out) {
+    if (entries_[i].resolved && now_ms - entries_[i].confirmed_ms >= kRetransMs) refresh(i, now_ms, out);
+  }
   /// Keeps an encoded frame until its neighbour answers.
   void wait(std::uint32_t i, const Frame& frame, std::uint32_t now_ms, TxBurst& out);
 

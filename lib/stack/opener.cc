@@ -34,7 +34,7 @@ IpAddress ActiveOpener::address_at(const Walk& walk, std::uint64_t n) {
 
 ConnectResult ActiveOpener::connect(const ConnectRequest& request) {
   if (request.remote_port == 0 || request.remote.is_unspecified() || request.remote.is_multicast() ||
-      request.remote.is_limited_broadcast()) {
+      request.remote.is_limited_broadcast() || local_.is_broadcast(request.remote)) {
     return {{}, ConnectError::kRefused};
   }
   if (engine_.draining() || local_.contains(request.remote)) return {{}, ConnectError::kRefused};

@@ -243,16 +243,23 @@ void Shard::receive_burst(Instant now, std::span<Frame> in, TxBurst& out) {
     }
     unsigned n = 0;
     bool all_ours = true;
-    for (unsigned i = 0; i < impl.decoded.n_segments && all_ours; ++i)
-      all_ours = impl.local.contains(impl.decoded.segments[i].key.local);
+    // RFC 9293 3.9.2.3: a SYN from a broadcast address is ignored; nothing else from there finds a connection.
+    const auto nobody = [&](const Segment& s) { return s.has(kSyn) && impl.local.is_broadcast(s.key.remote); };
+    for (unsigned i = 0; i < impl.decoded.n_segments && all_ours; ++i) {
+      const Segment& segment = impl.decoded.segments[i];
+      all_ours = impl.local.contains(segment.key.local) && !nobody(segment);
+    }
     if (all_ours) {
       impl.engine.receive_burst(std::span<const Segment>(impl.decoded.segments.data(), impl.decoded.n_segments));
     } else {
       for (unsigned i = 0; i < impl.decoded.n_segments; ++i) {
-        if (impl.local.contains(impl.decoded.segments[i].key.local)) {
-          impl.accepted[n++] = impl.decoded.segments[i];
-        } else {
+        const Segment& segment = impl.decoded.segments[i];
+        if (!impl.local.contains(segment.key.local)) {
           impl.drops.add(Drop::kIpNotOurAddress);
+        } else if (nobody(segment)) {
+          impl.drops.add(Drop::kIpv4BadSource);
+        } else {
+          impl.accepted[n++] = segment;
         }
       }
       impl.engine.receive_burst(std::span<const Segment>(impl.accepted.data(), n));

@@ -42,6 +42,8 @@ struct InterfaceConfig {
   /// 0: untagged.
   std::uint16_t vlan_id = 0;
   std::uint16_t mtu = 1500;
+  /// Time to live, or hop limit, of the segments we send (RFC 9293 3.9.2).
+  std::uint8_t ttl = 64;
   /// Our addresses with their on-link prefixes.
   std::vector<IpPrefix> addresses;
   /// More local addresses (client source addresses, many service addresses); answered by ARP and NDP, implying no

@@ -40,6 +40,8 @@ std::uint32_t Shard::Impl::route(const TxIntent& intent) {
 void Shard::Impl::transmit(const TxIntent& intent) {
   const std::uint32_t index = route(intent);
   if (index == kNone) return;
+  if (intent.path_in_doubt) [[unlikely]]
+    neighbours.doubt(index, now_ms(), *out);
   const bool ready = neighbours.usable(index, now_ms(), *out);
   const HeaderTemplate& headers = neighbours[index].headers;
 

@@ -19,6 +19,8 @@ struct TxIntent {
   /// First chunk of the payload and the offset in it; the rest follows the chunk's `next`.
   std::uint32_t chunk = kNone;
   std::uint32_t chunk_offset = 0;
+  /// RFC 9293 3.8.3 (b): sent so often that the next hop may be the trouble.
+  bool path_in_doubt = false;
 };
 
 /// Collects intents and hands them on in bursts.
@@ -31,7 +33,11 @@ class IntentQueue {
     sink_ = sink;
     context_ = context;
   }
-  [[nodiscard]] TxIntent& next() { return intents_[count_]; }
+  /// Its fields are those of an earlier intent, but for path_in_doubt.
+  [[nodiscard]] TxIntent& next() {
+    intents_[count_].path_in_doubt = false;
+    return intents_[count_];
+  }
   void push() {
     if (++count_ == kCapacity) flush();
   }

@@ -20,6 +20,9 @@ std::uint32_t mss_now(const TcbHot& hot, const TcbCold& cold) {
   return hot.mss - most;
 }
 
+/// RFC 9293 3.8.3 R1: this many retransmissions of one segment cast doubt on the path.
+constexpr std::uint8_t kDoubtfulRetransmits = 3;
+
 /// A sequence number beyond the peer's window, where a probe may have gone, would make it drop what carries no data.
 SeqNum within_window(const TcbHot& hot, SeqNum seq) { return min(seq, hot.snd_una + hot.snd_wnd); }
 
@@ -153,6 +156,7 @@ void TcpEngine::fill_header(std::uint32_t index, TxIntent& intent, SeqNum seq, s
   intent.key = key_of(index);
   intent.tcb = index;
   intent.chunk = kNone;
+  intent.path_in_doubt = cold.retransmits >= kDoubtfulRetransmits;
   SegmentOut& out = intent.segment;
   out.seq = seq;
   out.flags = flags;
