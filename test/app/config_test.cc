@@ -103,6 +103,8 @@ TEST(Config, ValuesOutOfRangeNameTheRange) {
                    "t.toml:4: setting 'tcp.mss' = 70000: is out of range; use 0 to 8960");
   expect_one_error(std::string(kPort) + "vlan = 4095\n",
                    "t.toml:3: setting 'port.vlan' = 4095: is out of range; use 0 to 4094");
+  expect_one_error(std::string(kPort) + "[tcp]\ndelayed_ack_ms = 500\n",
+                   "t.toml:4: setting 'tcp.delayed_ack_ms' = 500: is out of range; use 0s to 499ms");
   expect_one_error(std::string(kPort) + "[tcp]\nmsl_ms = -1\n",
                    "t.toml:4: setting 'tcp.msl_ms' = -1: is negative; use a positive number");
   expect_one_error(std::string(kPort) + "[tcp]\nmsl_ms = \"10us\"\n",

@@ -169,6 +169,18 @@ TEST_P(Rfc7323, PawsDropsAnOldTimestampAndAcknowledges) {
   EXPECT_EQ(l.state(), TcpState::kClosed);
 }
 
+// 3.2 asks to drop it; Linux does not, and what strips options on the way should not cost the connection.
+TEST_P(Rfc7323, SegmentWithoutTimestampsIsAccepted) {
+  LadderSetup s = setup();
+  s.peer_syn = seg(0).mss(1460).ts(1000, 0);
+  s.tcp.delayed_ack_ms = 0;
+  Ladder l(s);
+  l.established();
+  l.send(seg(kAck).data("plain"));
+  EXPECT_EQ(l.expect(seg(kAck).ack(6)).tcp.timestamps->echo, 1000u);
+  EXPECT_EQ(l.service().received(), "plain");
+}
+
 TEST_P(Rfc7323, TimestampsMakeRoomInTheSegment) {
   LadderSetup s = setup();
   s.peer_syn = seg(0).mss(1000).ts(1, 0);

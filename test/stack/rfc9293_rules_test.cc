@@ -3,6 +3,7 @@
 
 #include <set>
 
+#include "base/bytes.hh"
 #include "ladder.hh"
 #include "wire/encode.hh"
 
@@ -107,6 +108,23 @@ TEST_P(Rfc9293_3_7_1_Mss, AnnouncedIsTheMtuLessFixedHeaders) {
     EXPECT_EQ(active.connect().error, ConnectError::kOk);
     active.expect(seg(kSyn).mss(mss_over(GetParam(), mtu)));
   }
+}
+
+// MUST-51 to MUST-53: not here. A loose source route is stepped over, and the SYN-ACK takes the ordinary way.
+TEST(Rfc9293_3_9_2_1, SourceRouteIsNotFollowedBackwards) {
+  Ladder l(Family::kV4);
+  std::vector<std::uint8_t> frame = l.build(seg(kSyn).mss(1460));
+  // No-operation, then 131, length 7, pointer beyond the one address: a route that has been travelled.
+  const std::vector<std::uint8_t> route{1, 131, 7, 8, 10, 0, 0, 9};
+  frame.insert(frame.begin() + 34, route.begin(), route.end());
+  frame[14] = 0x47;
+  store_be16(&frame[16], static_cast<std::uint16_t>(frame.size() - 14));
+  store_be16(&frame[24], 0);
+  store_be16(&frame[24], static_cast<std::uint16_t>(~plain_sum({&frame[14], 28})));
+  l.send_frames({frame});
+  const Sent answer = l.expect(seg(kSyn | kAck).ack(1));
+  EXPECT_EQ(answer.packet.destination, l.peer_address());
+  EXPECT_EQ(answer.packet.destination_mac, sim_mac(2));
 }
 
 // MUST-16: the least of what the peer takes and what the path carries, less the options on the segment.
