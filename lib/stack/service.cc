@@ -1,5 +1,7 @@
 #include "stack/service.hh"
 
+#include <algorithm>
+
 #include "stack/opener.hh"
 #include "tcp/engine.hh"
 
@@ -22,6 +24,12 @@ ConnectionStatus Connections::status(ConnectionId id) const { return engine_.sta
 bool Connections::is_local(IpAddress address) const { return opener_.is_local(address); }
 std::pair<std::uint16_t, std::uint16_t> Connections::source_ports() const { return opener_.source_ports(); }
 bool Connections::resume(ConnectionId id) { return engine_.resume(id); }
+bool Connections::set_option(ConnectionId id, ConnectionOption option, std::uint32_t value) {
+  return engine_.set_option(id, option, value);
+}
+std::uint32_t Connections::option(ConnectionId id, ConnectionOption option) const { return engine_.option(id, option); }
+const ConnectionSettings& Connections::default_settings() const { return engine_.default_settings(); }
+std::string_view Connections::congestion_control() const { return "reno"; }
 void Connections::set_user(ConnectionId id, std::uint64_t user) { engine_.set_user(id, user); }
 bool Connections::alive(ConnectionId id) const { return engine_.alive(id); }
 Instant Connections::now() const { return engine_.now(); }
@@ -39,6 +47,21 @@ bool Connections::info(ConnectionId id, ConnectionInfo& out) const {
   out.receive_queue_bytes = cold.rx_bytes;
   out.mss = hot->mss;
   out.retransmits = cold.retransmits;
+  out.probes = cold.probes;
+  out.rtt_variance_us = cold.rttvar_us;
+  out.ssthresh_bytes = cold.ssthresh;
+  out.in_flight_bytes = static_cast<std::uint32_t>(hot->snd_nxt - hot->snd_una);
+  out.send_window_bytes = hot->snd_wnd;
+  out.receive_window_bytes = static_cast<std::uint32_t>(std::max(hot->rcv_adv - hot->rcv_nxt, 0));
+  out.out_of_order_pieces = cold.reassembly_chunks;
+  out.since_heard_ms = engine_.ticks_since(cold.last_heard_tick);
+  out.announced_mss = engine_.announced_mss(id.index);
+  out.send_scale = static_cast<std::uint8_t>(hot->send_shift());
+  out.receive_scale = static_cast<std::uint8_t>(hot->receive_shift());
+  out.timestamps = hot->has(kTcbTimestamps);
+  out.sack = hot->has(kTcbSack);
+  out.window_scaling = hot->has(kTcbWindowScale);
+  out.in_recovery = hot->has(kTcbInRecovery);
   return true;
 }
 

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <utility>
 
 #include "base/address.hh"
@@ -21,6 +22,7 @@
 namespace tidegate {
 
 class TcpEngine;
+struct ConnectionSettings;
 class ActiveOpener;
 
 /// An active open (RFC 9293 3.9.1.1).
@@ -62,7 +64,27 @@ struct ConnectionInfo {
   std::uint32_t send_queue_bytes = 0;
   std::uint32_t receive_queue_bytes = 0;
   std::uint16_t mss = 0;
+  /// Of what is in flight now, in a row; 0 as soon as something is acknowledged.
   std::uint8_t retransmits = 0;
+  /// Probes that nothing has answered.
+  std::uint8_t probes = 0;
+  std::uint32_t rtt_variance_us = 0;
+  /// 0x7fffffff: no limit known yet.
+  std::uint32_t ssthresh_bytes = 0;
+  std::uint32_t in_flight_bytes = 0;
+  /// What the peer lets us send, and what we let it.
+  std::uint32_t send_window_bytes = 0;
+  std::uint32_t receive_window_bytes = 0;
+  std::uint32_t out_of_order_pieces = 0;
+  std::uint32_t since_heard_ms = 0;
+  /// The MSS we announced.
+  std::uint16_t announced_mss = 0;
+  std::uint8_t send_scale = 0;
+  std::uint8_t receive_scale = 0;
+  bool timestamps = false;
+  bool sack = false;
+  bool window_scaling = false;
+  bool in_recovery = false;
 };
 
 /// The calls a service may make, inside on_events() or on_poll() only.
@@ -104,6 +126,13 @@ class Connections {
   /// this poll has no room for another event (try at the next), or inside on_events(), where offering what was just
   /// left would go round for ever.
   bool resume(ConnectionId id);
+
+  /// Options of one connection; see ConnectionOption. Before its SYN has left (right after connect()) they shape it.
+  bool set_option(ConnectionId id, ConnectionOption option, std::uint32_t value);
+  [[nodiscard]] std::uint32_t option(ConnectionId id, ConnectionOption option) const;
+  [[nodiscard]] const ConnectionSettings& default_settings() const;
+  /// Linux's name of the congestion control in use.
+  [[nodiscard]] std::string_view congestion_control() const;
 
   /// Events of this burst that are already made keep the value they had.
   void set_user(ConnectionId id, std::uint64_t user);

@@ -53,7 +53,7 @@ void TcpEngine::acknowledged(std::uint32_t index, const Segment& segment) {
     arm_retransmit(index);
   }
 
-  if (hot.has(kTcbWantWritable) && cold.tx_bytes <= config_.tcp.send_buffer_bytes / 2) {
+  if (hot.has(kTcbWantWritable) && cold.tx_bytes <= settings(index).send_buffer_bytes / 2) {
     hot.clear(kTcbWantWritable);
     if (!hot.has(kTcbOrphan)) push_event(index, EventType::kWritable);
   }

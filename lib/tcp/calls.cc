@@ -92,7 +92,8 @@ std::size_t TcpEngine::send_room(ConnectionId id) const {
   const TcbHot& hot = hot_[id.index];
   if (!in(hot.state, kMaySend) || hot.has(kTcbFinQueued | kTcbAbort | kTcbDetached)) return 0;
   const std::uint32_t used = cold_[id.index].tx_bytes;
-  return used < config_.tcp.send_buffer_bytes ? config_.tcp.send_buffer_bytes - used : 0;
+  const std::uint32_t limit = settings(id.index).send_buffer_bytes;
+  return used < limit ? limit - used : 0;
 }
 
 /// 3.10.2, copying.
@@ -283,7 +284,7 @@ ConnectionStatus TcpEngine::status(ConnectionId id) const {
   // With no free block send() would take nothing: saying otherwise makes a poll() loop spin.
   const bool blocks = chunks_.may_take(ChunkPool::Share::kSend, promised_blocks_ + 1);
   status.send_room = blocks ? static_cast<std::uint32_t>(send_room(id)) : 0;
-  status.send_limit = config_.tcp.send_buffer_bytes;
+  status.send_limit = settings(id.index).send_buffer_bytes;
   return status;
 }
 

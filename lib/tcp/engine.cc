@@ -21,6 +21,20 @@ std::uint8_t shift_for(std::uint32_t buffer_bytes) {
 
 std::uint32_t two_msl_ticks(const TcpConfig& tcp) { return std::max<std::uint32_t>(2 * tcp.msl_ms, 1); }
 
+ConnectionSettings settings_of(const TcpConfig& tcp) {
+  ConnectionSettings settings;
+  settings.keepalive = tcp.keepalive_idle_ms != 0;
+  // RFC 9293 3.8.4 (MUST-28): two hours, for a connection that turns it on by itself.
+  settings.keepalive_idle_ms = settings.keepalive ? tcp.keepalive_idle_ms : 7'200'000;
+  settings.keepalive_interval_ms = tcp.keepalive_interval_ms;
+  settings.keepalive_probes = tcp.keepalive_probes;
+  settings.send_buffer_bytes = tcp.send_buffer_bytes;
+  settings.receive_buffer_bytes = tcp.receive_buffer_bytes;
+  settings.syn_retries = tcp.syn_retries;
+  settings.nagle = tcp.nagle;
+  return settings;
+}
+
 std::size_t array_bytes(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 }  // namespace
@@ -44,6 +58,7 @@ TcpEngine::TcpEngine(const TcpEngineConfig& config, Instant start, DropCounters&
       time_wait6_(config.time_wait_v6, two_msl_ticks(config.tcp), 0, memory),
       path_mtus_(config.table_key, memory) {
   TG_CHECK(config.connections <= kRefIndexMask && config.time_wait <= kRefIndexMask);
+  default_settings_ = settings_of(config.tcp);
   if (config.tcp.window_scaling) receive_shift_ = shift_for(config.tcp.receive_buffer_bytes);
   set_now(start);
 }

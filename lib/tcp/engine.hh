@@ -153,6 +153,12 @@ class TcpEngine {
   /// resume() works only while this is set.
   void allow_resume(bool allowed) { resume_allowed_ = allowed; }
   void set_user(ConnectionId id, std::uint64_t user);
+  /// False for a stale id, a value out of range, or when no room is left to keep it (counted).
+  bool set_option(ConnectionId id, ConnectionOption option, std::uint32_t value);
+  /// 0 for a stale id.
+  [[nodiscard]] std::uint32_t option(ConnectionId id, ConnectionOption option) const;
+  /// What holds for a connection whose user set nothing.
+  [[nodiscard]] const ConnectionSettings& default_settings() const { return default_settings_; }
 
   // --- Looking in
   // -----------------------------------------------------------------------------------------------------------
@@ -161,6 +167,10 @@ class TcpEngine {
   [[nodiscard]] const TcbCold& cold(ConnectionId id) const { return cold_[id.index]; }
   [[nodiscard]] TcbHot& hot_at(std::uint32_t index) { return hot_[index]; }
   [[nodiscard]] FlowKey key_of(std::uint32_t index) const;
+  /// Milliseconds since a tick of one of its fields.
+  [[nodiscard]] std::uint32_t ticks_since(std::uint32_t tick) const { return tick_ - tick; }
+  /// What our SYN says.
+  [[nodiscard]] std::uint16_t announced_mss(std::uint32_t index) const;
   [[nodiscard]] const Chunk& chunk(std::uint32_t i) const { return chunks_[i]; }
   [[nodiscard]] const TcpCounters& counters() const { return counters_; }
   /// How many connections are in each state now; TIME-WAIT counts entries, LISTEN listeners.
@@ -214,6 +224,10 @@ class TcpEngine {
     return i == kNone ? nullptr : &extras_[i];
   }
   /// The same, taken from the pool if need be; nullptr, and counted, when that is empty.
+  /// The options that hold for it: its own, or the configuration's.
+  [[nodiscard]] const ConnectionSettings& settings(std::uint32_t index) const {
+    return hot_[index].has(kTcbSettings) ? extras_[cold_[index].extra].settings : default_settings_;
+  }
   TcbExtra* want_extra(std::uint32_t index);
   void free_extra(std::uint32_t index);
   [[nodiscard]] ConnectionId id_of(std::uint32_t index) const { return {index, hot_[index].generation}; }
@@ -309,8 +323,8 @@ class TcpEngine {
   void resend_first(std::uint32_t index);
   void reply_reset(const Segment& segment);
   void fill_header(std::uint32_t index, TxIntent& intent, SeqNum seq, std::uint8_t flags);
-  [[nodiscard]] std::uint16_t advertise_window(TcbHot& hot, const TcbCold& cold);
-  [[nodiscard]] std::uint32_t receive_space(const TcbCold& cold) const;
+  [[nodiscard]] std::uint16_t advertise_window(std::uint32_t index);
+  [[nodiscard]] std::uint32_t receive_space(std::uint32_t index) const;
   void locate_payload(std::uint32_t index, SeqNum seq, TxIntent& intent);
 
   // timers.cc
@@ -328,6 +342,11 @@ class TcpEngine {
   // calls.cc
   void enter_closing_state(std::uint32_t index);
 
+  // options.cc
+  void obey_max_segment(std::uint32_t index);
+  [[nodiscard]] bool user_timeout_passed(std::uint32_t index);
+  [[nodiscard]] Tick within_user_timeout(std::uint32_t index, Tick tick) const;
+
   TcpEngineConfig config_;
   DropCounters& drops_;
   Instant start_;
@@ -336,6 +355,7 @@ class TcpEngine {
   std::uint32_t now_us_ = 0;
   std::uint32_t now_ms_ = 0;
   std::uint8_t receive_shift_ = 0;
+  ConnectionSettings default_settings_;
 
   FlowTable table_;
   /// Raised whenever an entry comes or goes, so that a burst notices when its look-ups have aged.

@@ -34,6 +34,30 @@ struct ConnectionStatus {
   std::uint32_t send_limit = 0;
 };
 
+/// What a user may set for one connection; values are octets, milliseconds, counts, or 0 and 1.
+enum class ConnectionOption : std::uint8_t {
+  /// Send small segments at once (RFC 9293 3.7.4).
+  kNoDelay,
+  /// Hold small segments back until it is taken off, the FIN follows, or a retransmission timeout has passed.
+  kCork,
+  /// Acknowledge every segment at once.
+  kQuickAck,
+  /// RFC 9293 3.8.4, with its three times below.
+  kKeepalive,
+  kKeepaliveIdleMs,
+  kKeepaliveIntervalMs,
+  kKeepaliveProbes,
+  /// Give up when data have stayed unacknowledged for so long (RFC 9293 3.9.1.2, RFC 5482); 0: by retries.
+  kUserTimeoutMs,
+  /// Largest segment, 64 or more; announced if the SYN has not left yet, and obeyed in sending.
+  kMaxSegment,
+  /// Retransmissions of our SYN.
+  kSynRetries,
+  /// At most what the configuration gives each connection.
+  kSendBuffer,
+  kReceiveBuffer,
+};
+
 enum class EventType : std::uint8_t {
   /// An active open reached ESTABLISHED.
   kConnected,

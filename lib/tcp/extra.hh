@@ -23,12 +23,38 @@ struct ReassemblyState {
   [[nodiscard]] bool idle() const { return !active; }
 };
 
+/// What a user set for this connection alone (options.cc); the configuration's values until then. Without it
+/// set_option() fails.
+struct ConnectionSettings {
+  std::uint32_t keepalive_idle_ms = 0;
+  std::uint32_t keepalive_interval_ms = 0;
+  /// RFC 5482 and 9293 3.9.1.2: how long data may stay unacknowledged; 0 leaves it to the number of retries.
+  std::uint32_t user_timeout_ms = 0;
+  std::uint32_t send_buffer_bytes = 0;
+  std::uint32_t receive_buffer_bytes = 0;
+  /// When what is still unacknowledged was sent first, while a retransmission is running.
+  std::uint32_t unacked_tick = 0;
+  /// Largest segment to announce and to send, options not counted; 0 leaves it to the MTU.
+  std::uint16_t max_segment = 0;
+  std::uint8_t keepalive_probes = 0;
+  std::uint8_t syn_retries = 0;
+  bool keepalive = false;
+  bool nagle = true;
+  /// Only full segments leave, until it is taken off or a timeout passes.
+  bool cork = false;
+  bool quick_ack = false;
+  bool active = false;
+
+  [[nodiscard]] bool idle() const { return !active; }
+};
+
 struct alignas(64) TcbExtra {
   ReassemblyState reassembly;
+  ConnectionSettings settings;
 };
 static_assert(sizeof(TcbExtra) <= 256);
 
 /// Whether nothing in it matters any more, so that it may be given back.
-[[nodiscard]] inline bool extra_idle(const TcbExtra& extra) { return extra.reassembly.idle(); }
+[[nodiscard]] inline bool extra_idle(const TcbExtra& extra) { return extra.reassembly.idle() && extra.settings.idle(); }
 
 }  // namespace tidegate

@@ -99,9 +99,10 @@ bool TcpEngine::send_next(std::uint32_t index) {
   const std::uint32_t len = std::min({unsent, mss, room});
   if (unsent > 0) {
     if (len == 0) return false;
-    // RFC 9293 3.8.6.2.1 and 3.7.4 (Nagle): a full segment; or all there is, with nothing in flight, Nagle off or a FIN
-    // behind it; or half of the largest window the peer ever offered; or a retransmission.
-    const bool all = len == unsent && (flight == 0 || !config_.tcp.nagle || fin_queued);
+    // RFC 9293 3.8.6.2.1 and 3.7.4 (Nagle): a full segment; or all there is, with nothing in flight, Nagle off (and no
+    // cork), or a FIN behind it; or half of the largest window the peer ever offered; or a retransmission.
+    const ConnectionSettings& user = settings(index);
+    const bool all = len == unsent && (fin_queued || (!user.cork && (flight == 0 || !user.nagle)));
     if (len < mss && !all && len < cold.max_snd_wnd / 2 && !again) return false;
   }
   const bool fin = fin_queued && len == unsent && (room > len || (flight == 0 && len == 0 && hot.snd_wnd > 0));
@@ -168,7 +169,7 @@ void TcpEngine::fill_header(std::uint32_t index, TxIntent& intent, SeqNum seq, s
   out.window = 0;
   if ((flags & kAck) != 0) {
     out.ack = hot.rcv_nxt;
-    out.window = advertise_window(hot, cold);
+    out.window = advertise_window(index);
     ack_sent(hot, cold);
     // RFC 3168 6.1.3: until the peer says it has reduced its window. RSTs and SYNs have no part in it.
     if (hot.has(kTcbEceDue) && (flags & (kSyn | kRst)) == 0) out.flags |= kEce;
@@ -213,20 +214,21 @@ unsigned TcpEngine::sack_blocks(std::uint32_t index, std::array<SackBlock, 4>& o
 }
 
 /// Octets of new data we would take.
-std::uint32_t TcpEngine::receive_space(const TcbCold& cold) const {
-  const std::uint32_t used = cold.rx_bytes;
-  const std::uint32_t buffer = config_.tcp.receive_buffer_bytes;
+std::uint32_t TcpEngine::receive_space(std::uint32_t index) const {
+  const std::uint32_t used = cold_[index].rx_bytes;
+  const std::uint32_t buffer = settings(index).receive_buffer_bytes;
   return used < buffer ? buffer - used : 0;
 }
 
 /// The window field; moves rcv_adv. The right edge never moves left (RFC 9293 3.8.6), and a window too small to be
 /// worth a segment is offered as what was offered before (3.8.6.2.2).
-std::uint16_t TcpEngine::advertise_window(TcbHot& hot, const TcbCold& cold) {
+std::uint16_t TcpEngine::advertise_window(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
   const unsigned shift = hot.receive_shift();
   const auto offered = static_cast<std::uint32_t>(std::max(hot.rcv_adv - hot.rcv_nxt, 0));
-  std::uint32_t space = receive_space(cold);
+  std::uint32_t space = receive_space(index);
   const std::uint32_t mss = hot.has(kTcbV6) ? config_.mss_v6 : config_.mss_v4;
-  if (space < offered || (space < mss && space < config_.tcp.receive_buffer_bytes / 2)) space = offered;
+  if (space < offered || (space < mss && space < settings(index).receive_buffer_bytes / 2)) space = offered;
   // Rounded up so that the edge we promised before is never taken back by the shift.
   const std::uint32_t rounded = space == offered ? (space + (1u << shift) - 1) >> shift : space >> shift;
   const std::uint32_t field = std::min<std::uint32_t>(rounded, 65535);
@@ -247,9 +249,9 @@ void TcpEngine::emit_syn(std::uint32_t index) {
     out.flags |= kEce;
   }
   // The window of a SYN is never scaled (RFC 7323 2.2).
-  out.window = static_cast<std::uint16_t>(std::min<std::uint32_t>(config_.tcp.receive_buffer_bytes, 65535));
+  out.window = static_cast<std::uint16_t>(std::min<std::uint32_t>(settings(index).receive_buffer_bytes, 65535));
   if (answer) hot.rcv_adv = max(hot.rcv_adv, hot.rcv_nxt + out.window);
-  out.mss = hot.has(kTcbV6) ? config_.mss_v6 : config_.mss_v4;
+  out.mss = announced_mss(index);
   out.window_scale = receive_shift_;
   out.options = kOptMss;
   // A SYN offers what we can; a SYN-ACK echoes only what was offered.

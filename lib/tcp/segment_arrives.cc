@@ -159,7 +159,7 @@ void TcpEngine::accept_syn_options(std::uint32_t index, const Segment& segment) 
   ecn_negotiate(hot, segment, tcp);
   // RFC 9293 3.7.1 (MUST-15, MUST-16), RFC 6691: the option counts no options. Below 64 it is a way to make us send
   // headers only.
-  const std::uint16_t ours = hot.has(kTcbV6) ? config_.mss_v6 : config_.mss_v4;
+  const std::uint16_t ours = announced_mss(index);
   std::uint16_t mss = hot.mss;
   if (segment.has_option(kOptMss)) mss = std::max<std::uint16_t>(segment.mss, 64);
   mss = std::min(mss, ours);
@@ -249,7 +249,7 @@ void TcpEngine::established(std::uint32_t index) {
   congestion_start(hot, cold, config_.tcp);
   // SND.UNA already lies behind our SYN, and so must `recover`.
   cold.recover = hot.snd_una - 1;
-  if (config_.tcp.keepalive_idle_ms != 0) arm_life(index);
+  if (settings(index).keepalive) arm_life(index);
   const bool active = hot.has(kTcbActiveOpen);
   if (!active) hot.set(kTcbAnnounced);
   counters_.add(active ? TcpCounter::kConnected : TcpCounter::kAccepted);

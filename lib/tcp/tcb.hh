@@ -66,6 +66,8 @@ enum TcbFlag : std::uint32_t {
   kTcbEceDue = 1u << 26,
   /// The window was reduced: CWR with the next new data.
   kTcbCwrDue = 1u << 27,
+  /// Its user set options: TcbExtra::settings holds instead of the configuration.
+  kTcbSettings = 1u << 29,
   /// An ICMP error came and nothing has been acknowledged since.
   kTcbSoftError = 1u << 31,
   /// A segment as large as the MSS allows has come through (RFC 5927 7.2).

@@ -98,7 +98,7 @@ void TcpEngine::schedule_ack(std::uint32_t index) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   mark_dirty(index);
-  if (ack_now(hot, cold, config_.tcp)) {
+  if (ack_now(hot, cold, config_.tcp) || settings(index).quick_ack) {
     hot.set(kTcbAckNow);
   } else if (!hot.has(kTcbAckNow) && (cold.timers & kTimerDelayedAck) == 0) {
     arm(index, kTimerDelayedAck, tick_ + config_.tcp.delayed_ack_ms);
@@ -338,13 +338,12 @@ void TcpEngine::settle_readable(std::uint32_t index, const Event& event) {
 /// RFC 9293 3.8.6.2.2: tell of new room when it is worth a segment.
 void TcpEngine::announce_room(std::uint32_t index) {
   TcbHot& hot = hot_[index];
-  const TcbCold& cold = cold_[index];
   if (hot.has(kTcbDetached | kTcbDead | kTcbFinReceived)) return;
   const auto offered = static_cast<std::uint32_t>(std::max(hot.rcv_adv - hot.rcv_nxt, 0));
-  const std::uint32_t space = receive_space(cold);
+  const std::uint32_t space = receive_space(index);
   const std::uint32_t mss = hot.has(kTcbV6) ? config_.mss_v6 : config_.mss_v4;
   const std::uint32_t moved = space > offered ? space - offered : 0;
-  if (moved >= 2 * mss || moved >= config_.tcp.receive_buffer_bytes / 2 ||
+  if (moved >= 2 * mss || moved >= settings(index).receive_buffer_bytes / 2 ||
       (offered < mss && space >= mss && moved > 0)) {
     hot.set(kTcbAckNow);
     mark_dirty(index);

@@ -39,7 +39,7 @@ void TcpEngine::arm(std::uint32_t index, TcbTimer timer, Tick tick) {
 
 void TcpEngine::arm_retransmit(std::uint32_t index) {
   const TcbCold& cold = cold_[index];
-  arm(index, kTimerRetransmit, tick_ + cold.rto_ms);
+  arm(index, kTimerRetransmit, within_user_timeout(index, tick_ + cold.rto_ms));
 }
 
 /// Persist backs off like retransmission (RFC 9293 3.8.6.1) and never gives up while the peer answers.
@@ -54,10 +54,12 @@ void TcpEngine::arm_life(std::uint32_t index) {
   const TcpConfig& tcp = config_.tcp;
   if (hot.state == TcpState::kFinWait2 && hot.has(kTcbOrphan))
     return arm(index, kTimerLife, tick_ + tcp.fin_wait2_timeout_ms);
-  if (tcp.keepalive_idle_ms == 0) return;
+  const ConnectionSettings& user = settings(index);
+  if (!user.keepalive) return;
   const TcbCold& cold = cold_[index];
-  arm(index, kTimerLife,
-      cold.probes > 0 ? tick_ + tcp.keepalive_interval_ms : cold.last_heard_tick + tcp.keepalive_idle_ms);
+  const Tick since = tick_ - cold.last_heard_tick;
+  if (cold.probes > 0) return arm(index, kTimerLife, tick_ + user.keepalive_interval_ms);
+  arm(index, kTimerLife, since < user.keepalive_idle_ms ? cold.last_heard_tick + user.keepalive_idle_ms : tick_ + 1);
 }
 
 unsigned TcpEngine::expire_timers(unsigned budget) {
@@ -113,8 +115,9 @@ void TcpEngine::on_retransmit(std::uint32_t index) {
   counters_.add(TcpCounter::kRetransmitTimeouts);
   const TcpConfig& tcp = config_.tcp;
   std::uint8_t limit = tcp.data_retries;
-  if (hot.has(kTcbSynUnacked)) limit = hot.state == TcpState::kSynSent ? tcp.syn_retries : tcp.syn_ack_retries;
-  if (cold.retransmits >= limit) {
+  if (hot.has(kTcbSynUnacked))
+    limit = hot.state == TcpState::kSynSent ? settings(index).syn_retries : tcp.syn_ack_retries;
+  if (cold.retransmits >= limit || user_timeout_passed(index)) {
     const bool passive = hot.state == TcpState::kSynReceived && !hot.has(kTcbActiveOpen);
     return release(index, give_up_reason(index), passive ? TcpState::kListen : TcpState::kClosed);
   }
@@ -132,7 +135,8 @@ void TcpEngine::on_persist(std::uint32_t index) {
   disarm(cold, kTimerPersist);
   if (hot.has(kTcbWantWritable) && cold.tx_bytes == 0) return on_starved(index);
   // `probes` counts those that nothing at all has answered.
-  if (cold.probes >= config_.tcp.data_retries) return release(index, give_up_reason(index));
+  if (cold.probes >= config_.tcp.data_retries || (hot.snd_wnd == 0 && user_timeout_passed(index)))
+    return release(index, give_up_reason(index));
   // A peer that answers may keep us waiting for ever (RFC 9293 3.8.6.1), but not once our service has gone: a closed
   // window must not be a way to pin our memory. Linux's tcp_orphan_retries.
   constexpr std::uint8_t kOrphanProbes = 8;
@@ -158,15 +162,17 @@ void TcpEngine::on_life(std::uint32_t index) {
   TcbCold& cold = cold_[index];
   disarm(cold, kTimerLife);
   if (hot.state == TcpState::kFinWait2 && hot.has(kTcbOrphan)) return release(index, CloseReason::kTimeout);
-  if (config_.tcp.keepalive_idle_ms == 0) return;
+  const ConnectionSettings& user = settings(index);
+  if (!user.keepalive) return;
   // Data in flight has its own timer, and traffic since then moves the deadline.
-  const bool heard = tick_ - cold.last_heard_tick < config_.tcp.keepalive_idle_ms;
+  const bool heard = tick_ - cold.last_heard_tick < user.keepalive_idle_ms;
   if (heard || cold.snd_max != hot.snd_una) {
     cold.probes = 0;
-    arm(index, kTimerLife, std::max<Tick>(config_.tcp.keepalive_idle_ms, 1) + (heard ? cold.last_heard_tick : tick_));
+    arm(index, kTimerLife, std::max<Tick>(user.keepalive_idle_ms, 1) + (heard ? cold.last_heard_tick : tick_));
     return;
   }
-  if (cold.probes >= config_.tcp.keepalive_probes) {
+  const bool too_long = user.user_timeout_ms != 0 && tick_ - cold.last_heard_tick >= user.user_timeout_ms;
+  if (cold.probes > 0 && (cold.probes >= user.keepalive_probes || too_long)) {
     emit_reset(index);
     return release(index, give_up_reason(index));
   }
