@@ -19,8 +19,9 @@ MAY_INCLUDE = {
     'tcp': CORE[:4],
     'stack': CORE[:5],
     'service': CORE[:6],
+    'socket': CORE[:6],
     'sim': CORE,
-    'dpdk': CORE,
+    'dpdk': CORE + ['socket'],
 }
 TREES = ['lib', 'app', 'bench', 'test']
 SUFFIXES = {'.hh', '.cc', '.h', '.cpp', '.c'}
@@ -79,6 +80,10 @@ def self_test():
         ('lib/tcp/x.cc', '#include "stack/shard.hh"', False),
         ('lib/stack/x.cc', '#include "service/service.hh"', False),
         ('lib/service/x.cc', '#include "sim/world.hh"', False),
+        ('lib/socket/x.cc', '#include "service/echo.hh"', False),
+        ('lib/service/x.cc', '#include "socket/endpoint.hh"', False),
+        ('lib/sim/x.cc', '#include "socket/endpoint.hh"', False),
+        ('lib/socket/x.cc', '#include "stack/shard.hh"', True),
         ('lib/sim/x.cc', '#include "dpdk/port.hh"', False),
         ('lib/dpdk/x.cc', '#include "sim/world.hh"', False),
         ('lib/stack/x.cc', '#include "../service/service.hh"', False),

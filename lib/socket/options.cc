@@ -1,0 +1,325 @@
+// getsockopt() and setsockopt(): which options there are, their ranges (as Linux has them), and TCP_INFO.
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string_view>
+
+#include "socket/socket_stack.hh"
+#include "tcp/extra.hh"
+
+namespace tidegate {
+namespace {
+
+/// Linux's numbers for the states, which TCP_INFO shows.
+int linux_state(TcpState state) {
+  switch (state) {
+    case TcpState::kEstablished:
+      return TCP_ESTABLISHED;
+    case TcpState::kSynSent:
+      return TCP_SYN_SENT;
+    case TcpState::kSynReceived:
+      return TCP_SYN_RECV;
+    case TcpState::kFinWait1:
+      return TCP_FIN_WAIT1;
+    case TcpState::kFinWait2:
+      return TCP_FIN_WAIT2;
+    case TcpState::kTimeWait:
+      return TCP_TIME_WAIT;
+    case TcpState::kCloseWait:
+      return TCP_CLOSE_WAIT;
+    case TcpState::kLastAck:
+      return TCP_LAST_ACK;
+    case TcpState::kListen:
+      return TCP_LISTEN;
+    case TcpState::kClosing:
+      return TCP_CLOSING;
+    default:
+      return TCP_CLOSE;
+  }
+}
+
+/// What is known of a connection, in Linux's form. Fields we have no figure for stay 0; README.md names them.
+tcp_info info_of(const ConnectionInfo& c) {
+  tcp_info info{};
+  info.tcpi_state = static_cast<std::uint8_t>(linux_state(c.state));
+  info.tcpi_ca_state = c.in_recovery ? TCP_CA_Recovery : c.retransmits > 0 ? TCP_CA_Loss : TCP_CA_Open;
+  info.tcpi_retransmits = c.retransmits;
+  info.tcpi_probes = c.probes;
+  info.tcpi_backoff = c.retransmits;
+  info.tcpi_options =
+      static_cast<std::uint8_t>((c.timestamps ? TCPI_OPT_TIMESTAMPS : 0) | (c.sack ? TCPI_OPT_SACK : 0) |
+                                (c.window_scaling ? TCPI_OPT_WSCALE : 0));
+  info.tcpi_snd_wscale = c.send_scale & 15u;
+  info.tcpi_rcv_wscale = c.receive_scale & 15u;
+  info.tcpi_rto = c.rto_ms * 1000;
+  info.tcpi_snd_mss = c.mss;
+  info.tcpi_rcv_mss = c.announced_mss;
+  info.tcpi_advmss = c.announced_mss;
+  const std::uint32_t mss = std::max<std::uint32_t>(c.mss, 1);
+  info.tcpi_unacked = (c.in_flight_bytes + mss - 1) / mss;
+  info.tcpi_last_ack_recv = c.since_heard_ms;
+  info.tcpi_rtt = c.smoothed_rtt_us;
+  info.tcpi_rttvar = c.rtt_variance_us;
+  info.tcpi_snd_ssthresh = c.ssthresh_bytes >= 0x3fff'ffff ? 0x7fff'ffff : c.ssthresh_bytes / mss;
+  info.tcpi_snd_cwnd = c.cwnd_bytes / mss;
+  info.tcpi_rcv_space = c.receive_window_bytes;
+  return info;
+}
+
+/// Copies as much as the caller has room for, as getsockopt() does, and says how much that was.
+int give(std::span<const std::uint8_t> from, void* value, socklen_t* length) {
+  const std::size_t n = std::min<std::size_t>(from.size(), *length);
+  std::memcpy(value, from.data(), n);
+  *length = static_cast<socklen_t>(n);
+  return 0;
+}
+
+template <class T>
+int give(const T& from, void* value, socklen_t* length) {
+  return give({reinterpret_cast<const std::uint8_t*>(&from), sizeof from}, value, length);
+}
+
+std::uint32_t default_value(const ConnectionSettings& d, ConnectionOption option) {
+  switch (option) {
+    case ConnectionOption::kNoDelay:
+      return d.nagle ? 0 : 1;
+    case ConnectionOption::kKeepalive:
+      return d.keepalive ? 1 : 0;
+    case ConnectionOption::kKeepaliveIdleMs:
+      return d.keepalive_idle_ms;
+    case ConnectionOption::kKeepaliveIntervalMs:
+      return d.keepalive_interval_ms;
+    case ConnectionOption::kKeepaliveProbes:
+      return d.keepalive_probes;
+    case ConnectionOption::kSynRetries:
+      return d.syn_retries;
+    case ConnectionOption::kSendBuffer:
+      return d.send_buffer_bytes;
+    case ConnectionOption::kReceiveBuffer:
+      return d.receive_buffer_bytes;
+    default:
+      return 0;
+  }
+}
+
+}  // namespace
+
+std::uint32_t SocketStack::connection_value(const Socket& s, ConnectionOption option) const {
+  if (calls_.alive(s.id) && s.options.has(option)) return calls_.option(s.id, option);
+  return s.options.has(option) ? s.options.value(option) : default_value(calls_.default_settings(), option);
+}
+
+/// Kept for the next connection, and told to the present one. ENOBUFS: limits.transfers has no place for its options.
+int SocketStack::set_connection(Socket& s, ConnectionOption option, std::uint32_t value) {
+  if (calls_.alive(s.id) && !calls_.set_option(s.id, option, value)) return -ENOBUFS;
+  s.options.keep(option, value);
+  return 0;
+}
+
+/// A connection has just come into being. Without room for its options it goes on with those of the configuration: a
+/// connection matters more than they do.
+void SocketStack::apply_options(Socket& s) {
+  for (std::size_t i = 0; i < kConnectionOptions; ++i) {
+    const auto option = static_cast<ConnectionOption>(i);
+    if (s.options.has(option)) (void)calls_.set_option(s.id, option, s.options.value(option));
+  }
+}
+
+int SocketStack::set_socket_level(Socket& s, int name, int value) {
+  const auto amount = static_cast<std::uint32_t>(std::max(value, 0));
+  const ConnectionSettings& most = calls_.default_settings();
+  switch (name) {
+    case SO_REUSEADDR:
+      s.options.reuse_address = value != 0;
+      return 0;
+    case SO_REUSEPORT:
+      s.options.reuse_port = value != 0;
+      return 0;
+    case SO_KEEPALIVE:
+      return set_connection(s, ConnectionOption::kKeepalive, value != 0 ? 1 : 0);
+    case SO_SNDBUF:
+      return set_connection(s, ConnectionOption::kSendBuffer, std::clamp(amount, 2048u, most.send_buffer_bytes));
+    case SO_RCVBUF:
+      return set_connection(s, ConnectionOption::kReceiveBuffer, std::clamp(amount, 2048u, most.receive_buffer_bytes));
+    case SO_OOBINLINE:
+      // RFC 6093: they always are.
+      return value != 0 ? 0 : -EINVAL;
+    default:
+      return -ENOPROTOOPT;
+  }
+}
+
+int SocketStack::set_tcp_level(Socket& s, int name, int value) {
+  const auto amount = static_cast<std::uint32_t>(std::max(value, 0));
+  switch (name) {
+    case TCP_NODELAY:
+      return set_connection(s, ConnectionOption::kNoDelay, value != 0 ? 1 : 0);
+    case TCP_CORK:
+      return set_connection(s, ConnectionOption::kCork, value != 0 ? 1 : 0);
+    case TCP_QUICKACK:
+      return set_connection(s, ConnectionOption::kQuickAck, value != 0 ? 1 : 0);
+    case TCP_KEEPIDLE:
+      if (value < 1 || value > 32767) return -EINVAL;
+      return set_connection(s, ConnectionOption::kKeepaliveIdleMs, 1000 * amount);
+    case TCP_KEEPINTVL:
+      if (value < 1 || value > 32767) return -EINVAL;
+      return set_connection(s, ConnectionOption::kKeepaliveIntervalMs, 1000 * amount);
+    case TCP_KEEPCNT:
+      if (value < 1 || value > 127) return -EINVAL;
+      return set_connection(s, ConnectionOption::kKeepaliveProbes, amount);
+    case TCP_SYNCNT:
+      if (value < 1 || value > 127) return -EINVAL;
+      return set_connection(s, ConnectionOption::kSynRetries, amount);
+    case TCP_USER_TIMEOUT:
+      if (value < 0) return -EINVAL;
+      return set_connection(s, ConnectionOption::kUserTimeoutMs, amount);
+    case TCP_MAXSEG:
+      if (value < 88 || value > 32767) return -EINVAL;
+      return set_connection(s, ConnectionOption::kMaxSegment, amount);
+    default:
+      return -ENOPROTOOPT;
+  }
+}
+
+int SocketStack::setsockopt(int fd, int level, int name, const void* value, socklen_t length) {
+  Socket* s = find(fd);
+  if (s == nullptr) return -EBADF;
+  if (level == SOL_SOCKET && name == SO_LINGER) {
+    linger l;
+    if (length < sizeof l) return -EINVAL;
+    std::memcpy(&l, value, sizeof l);
+    if (l.l_onoff != 0 && l.l_linger < 0) return -EINVAL;
+    s->options.linger = l.l_onoff != 0;
+    s->options.linger_s = static_cast<std::uint16_t>(std::clamp(l.l_linger, 0, 65535));
+    return 0;
+  }
+  if (level != SOL_SOCKET && level != IPPROTO_TCP && level != IPPROTO_IPV6) return -ENOPROTOOPT;
+  int number = 0;
+  if (length < sizeof number) return -EINVAL;
+  std::memcpy(&number, value, sizeof number);
+  if (level == SOL_SOCKET) return set_socket_level(*s, name, number);
+  if (level == IPPROTO_TCP) return set_tcp_level(*s, name, number);
+  if (s->domain != AF_INET6 || name != IPV6_V6ONLY) return -ENOPROTOOPT;
+  if (s->bound || s->state != State::kOpen) return -EINVAL;
+  s->options.v6_only = number != 0;
+  return 0;
+}
+
+int SocketStack::get_socket_level(Socket& s, int name, int& out) {
+  switch (name) {
+    case SO_ERROR:
+      out = s.error;
+      s.error = 0;
+      return 0;
+    case SO_TYPE:
+      out = SOCK_STREAM;
+      return 0;
+    case SO_DOMAIN:
+      out = s.domain;
+      return 0;
+    case SO_PROTOCOL:
+      out = IPPROTO_TCP;
+      return 0;
+    case SO_ACCEPTCONN:
+      out = s.state == State::kListening ? 1 : 0;
+      return 0;
+    case SO_REUSEADDR:
+      out = s.options.reuse_address ? 1 : 0;
+      return 0;
+    case SO_REUSEPORT:
+      out = s.options.reuse_port ? 1 : 0;
+      return 0;
+    case SO_OOBINLINE:
+      out = 1;
+      return 0;
+    case SO_KEEPALIVE:
+      out = static_cast<int>(connection_value(s, ConnectionOption::kKeepalive));
+      return 0;
+    case SO_SNDBUF:
+      out = static_cast<int>(connection_value(s, ConnectionOption::kSendBuffer));
+      return 0;
+    case SO_RCVBUF:
+      out = static_cast<int>(connection_value(s, ConnectionOption::kReceiveBuffer));
+      return 0;
+    default:
+      return -ENOPROTOOPT;
+  }
+}
+
+int SocketStack::get_tcp_level(const Socket& s, int name, int& out) const {
+  const auto answer = [&](ConnectionOption option, std::uint32_t unit = 1) {
+    out = static_cast<int>((connection_value(s, option) + unit - 1) / unit);
+    return 0;
+  };
+  switch (name) {
+    case TCP_NODELAY:
+      return answer(ConnectionOption::kNoDelay);
+    case TCP_CORK:
+      out = s.options.value(ConnectionOption::kCork) != 0 ? 1 : 0;
+      return 0;
+    case TCP_QUICKACK:
+      return answer(ConnectionOption::kQuickAck);
+    case TCP_KEEPIDLE:
+      return answer(ConnectionOption::kKeepaliveIdleMs, 1000);
+    case TCP_KEEPINTVL:
+      return answer(ConnectionOption::kKeepaliveIntervalMs, 1000);
+    case TCP_KEEPCNT:
+      return answer(ConnectionOption::kKeepaliveProbes);
+    case TCP_SYNCNT:
+      return answer(ConnectionOption::kSynRetries);
+    case TCP_USER_TIMEOUT:
+      return answer(ConnectionOption::kUserTimeoutMs);
+    case TCP_MAXSEG: {
+      // What a segment may carry now; before, what was asked for (Linux: 536).
+      ConnectionInfo info;
+      if (calls_.info(s.id, info)) {
+        out = info.mss;
+        return 0;
+      }
+      out = s.options.has(ConnectionOption::kMaxSegment)
+                ? static_cast<int>(s.options.value(ConnectionOption::kMaxSegment))
+                : 536;
+      return 0;
+    }
+    default:
+      return -ENOPROTOOPT;
+  }
+}
+
+int SocketStack::getsockopt(int fd, int level, int name, void* value, socklen_t* length) {
+  Socket* s = find(fd);
+  if (s == nullptr) return -EBADF;
+  if (level == SOL_SOCKET && name == SO_LINGER) {
+    return give(linger{s->options.linger ? 1 : 0, s->options.linger_s}, value, length);
+  }
+  if (level == IPPROTO_TCP && name == TCP_CONGESTION) {
+    const std::string_view control = calls_.congestion_control();
+    std::array<char, 16> text{};
+    std::copy_n(control.begin(), std::min(control.size(), text.size() - 1), text.begin());
+    return give(text, value, length);
+  }
+  if (level == IPPROTO_TCP && name == TCP_INFO) {
+    ConnectionInfo c;
+    if (!calls_.info(s->id, c)) {
+      c.state = s->state == State::kListening ? TcpState::kListen : TcpState::kClosed;
+    }
+    return give(info_of(c), value, length);
+  }
+  int number = 0;
+  int result = -ENOPROTOOPT;
+  if (level == SOL_SOCKET) {
+    result = get_socket_level(*s, name, number);
+  } else if (level == IPPROTO_TCP) {
+    result = get_tcp_level(*s, name, number);
+  } else if (level == IPPROTO_IPV6 && name == IPV6_V6ONLY && s->domain == AF_INET6) {
+    number = s->options.v6_only ? 1 : 0;
+    result = 0;
+  }
+  return result < 0 ? result : give(number, value, length);
+}
+
+}  // namespace tidegate
