@@ -49,6 +49,12 @@ struct PortSettings : PortConfig {
   std::optional<IpAddress> gateway6;
 };
 
+struct TcpSettings : TcpConfig {
+  std::string syn_cookie_key_file;
+  /// What the file holds.
+  SynCookieKeys cookie_keys;
+};
+
 enum class IdleMode : std::uint8_t { kPoll, kYield, kSleep };
 
 struct WorkerSettings {
@@ -65,7 +71,7 @@ struct ListenSettings {
   IpAddress address;
   std::uint16_t port = 0;
   std::string service;
-  /// When not set, at most half of limits.connections.
+  /// When not set, at most limits.syn_received.
   std::uint32_t backlog = 16384;
 };
 
@@ -115,7 +121,7 @@ struct Config {
   EalSettings eal;
   PortSettings port;
   WorkerSettings workers;
-  TcpConfig tcp;
+  TcpSettings tcp;
   ShardLimits limits;
   std::vector<ListenSettings> listen;
   std::vector<NamedService> services;

@@ -83,8 +83,8 @@ class SectionBuilder {
   }
 
   /// One of several words.
-  template <class E>
-  SectionBuilder& choice(const char* key, E T::*member, std::vector<std::pair<std::string, E>> words,
+  template <class E, class C>
+  SectionBuilder& choice(const char* key, E C::*member, std::vector<std::pair<std::string, E>> words,
                          const char* help) {
     std::vector<std::string> names;
     std::string fallback;

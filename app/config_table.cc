@@ -166,7 +166,7 @@ Section workers_section() {
 }
 
 Section tcp_section() {
-  SectionBuilder<TcpConfig> s("tcp", false, "TCP as each connection speaks it.");
+  SectionBuilder<TcpSettings> s("tcp", false, "TCP as each connection speaks it.");
   s.number("mss", &TcpConfig::mss, 0, 8960, Unit::kBytes,
            "Largest segment we accept, at least 64; 0 derives it from the MTU.")
       .number("receive_buffer_bytes", &TcpConfig::receive_buffer_bytes, 2048, 1ULL << 30, Unit::kBytes,
@@ -208,6 +208,21 @@ Section tcp_section() {
               "How long a connection we closed may wait in FIN-WAIT-2.")
       .number("msl_ms", &TcpConfig::msl_ms, 1, 240'000, Unit::kMilliseconds,
               "Maximum segment lifetime; TIME-WAIT lasts twice this.")
+      .choice("syn_cookies", &TcpConfig::syn_cookies,
+              {{"off", SynCookieMode::kOff}, {"auto", SynCookieMode::kAuto}, {"always", SynCookieMode::kAlways}},
+              "When SYNs are answered with cookies (RFC 4987): never, while a listener's backlog is under pressure, or "
+              "always.")
+      .number("syn_cookie_start_percent", &TcpConfig::syn_cookie_start_percent, 1, 100, Unit::kCount,
+              "Share of a listener's backlog at which cookies start.")
+      .number("syn_cookie_hold_ms", &TcpConfig::syn_cookie_hold_ms, 1, kHourMs, Unit::kMilliseconds,
+              "How long the backlog must have been below half, and few cookies unanswered, before they end.")
+      .number("syn_cookie_rotation_ms", &TcpConfig::syn_cookie_rotation_ms, 1000, kHourMs, Unit::kMilliseconds,
+              "How often the keys of cookies change; a cookie is good for one to two of these. The same on all nodes "
+              "that share a key file.")
+      .text("syn_cookie_key_file", &TcpSettings::syn_cookie_key_file, "file name",
+            "Secrets of cookies, for nodes that finish each other's handshakes: 32 hexadecimal digits a line "
+            "(`openssl rand -hex 16`), the first in use, a second still accepted; closed to others, relative to this "
+            "file. Without it: random ones.")
       .number(
           "challenge_ack_limit_per_s", &TcpConfig::challenge_ack_limit_per_s, 0, 1'000'000'000, Unit::kCount,
           "Challenge ACKs a second and worker (RFC 5961), on average: the number varies so that nobody can count it.")
@@ -230,6 +245,9 @@ Section limits_section() {
               "Open connections over IPv6, at most; part of connections.")
       .number("time_wait_v6", &ShardLimits::time_wait_v6, 0, kMaxConnections, Unit::kCount,
               "Connections over IPv6 in TIME-WAIT, at most; part of time_wait.")
+      .number("syn_received", &ShardLimits::syn_received, 1, kMaxConnections, Unit::kCount,
+              "Connections in SYN-RECEIVED that clients have opened, of all listeners together: entries of 89 octets, "
+              "so that a flood of SYNs takes no connections.")
       .number("buffers", &ShardLimits::buffers, 16, 1ULL << 24, Unit::kCount,
               "Blocks of 2 KiB for queued and out-of-order data, shared by all connections.")
       .number("transfers", &ShardLimits::transfers, 0, kMaxConnections, Unit::kCount,
@@ -247,9 +265,10 @@ Section listen_section() {
       .number("port", &ListenSettings::port, 1, 65535, Unit::kCount, "TCP port. Required.")
       .text("service", &ListenSettings::service, "service name",
             "What answers: `http`, `echo`, `discard`, or the NAME of a `[service.NAME]`. Required.")
-      .number("backlog", &ListenSettings::backlog, 1, kMaxConnections, Unit::kCount,
-              "Connections in SYN-RECEIVED; a SYN beyond it is dropped and counted. The default is at most half of "
-              "limits.connections: a flood of SYNs shall not take them all.");
+      .number(
+          "backlog", &ListenSettings::backlog, 1, kMaxConnections, Unit::kCount,
+          "Connections in SYN-RECEIVED, at most limits.syn_received, which is also the most the default comes to; a "
+          "SYN beyond it is dropped and counted.");
   return s.build();
 }
 

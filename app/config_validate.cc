@@ -1,9 +1,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <set>
 
 #include "app/config_loader.hh"
+#include "app/key_file.hh"
 #include "app/units.hh"
 
 namespace tidegate::app {
@@ -88,7 +90,7 @@ void ConfigLoader::validate_workers() {
 }
 
 void ConfigLoader::validate_tcp() {
-  const TcpConfig& tcp = config_.tcp;
+  const TcpSettings& tcp = config_.tcp;
   if (tcp.rto_min_ms > tcp.rto_max_ms) {
     fail(given("tcp.rto_min_ms") ? "tcp.rto_min_ms" : "tcp.rto_max_ms",
          fmt::format("rto_min_ms ({}) is above rto_max_ms ({}); swap them", tcp.rto_min_ms, tcp.rto_max_ms));
@@ -107,6 +109,15 @@ void ConfigLoader::validate_tcp() {
     fail("tcp.mss", fmt::format("is too small; use {} to 8960, or 0 to derive it from the MTU", kSmallestMss));
   } else if (tcp.mss != 0 && tcp.mss + 40u > config_.port.mtu) {
     fail("tcp.mss", fmt::format("does not fit port.mtu {}; use at most {}", config_.port.mtu, config_.port.mtu - 40));
+  }
+  const std::string& key_file = tcp.syn_cookie_key_file;
+  if (given("tcp.syn_cookie_key_file") && !failed("tcp.syn_cookie_key_file")) {
+    const auto keys = load_cookie_keys(std::filesystem::path(directory_) / key_file);
+    if (keys) {
+      config_.tcp.cookie_keys = *keys;
+    } else {
+      fail("tcp.syn_cookie_key_file", keys.error().message);
+    }
   }
   const ShardLimits& limits = config_.limits;
   if (limits.connections_v6 > limits.connections && given("limits.connections_v6")) {
@@ -170,8 +181,12 @@ void ConfigLoader::validate_listeners(Purpose purpose) {
   for (std::size_t i = 0; i < config_.listen.size(); ++i) {
     ListenSettings& listen = config_.listen[i];
     const std::string path = fmt::format("listen[{}]", i);
-    // Half-open connections cost their peer nothing, so that by default they may take only a part of all.
-    if (!given(path + ".backlog")) listen.backlog = std::min(listen.backlog, config_.limits.connections / 2);
+    const std::uint32_t pool = config_.limits.syn_received;
+    if (!given(path + ".backlog")) listen.backlog = std::min(listen.backlog, pool);
+    if (listen.backlog > pool) {
+      fail(path + ".backlog",
+           fmt::format("is above limits.syn_received ({}), which all listeners share; raise that or lower this", pool));
+    }
     if (given(path + ".service") && config_.find_service(listen.service) == nullptr) {
       const auto meant = nearest(listen.service, names);
       fail(path + ".service", meant ? fmt::format("no such service; did you mean '{}'?", *meant)

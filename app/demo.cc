@@ -113,6 +113,7 @@ ShardLimits limits_for(const Numbers& n, unsigned workers, bool ipv6, std::uint6
   const std::uint64_t share = n.concurrency / workers + 1;
   limits.connections = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(share * 4, 4096, 1u << 22));
   limits.time_wait = static_cast<std::uint32_t>(time_wait);
+  limits.syn_received = limits.connections;
   limits.connections_v6 = ipv6 ? limits.connections : 0;
   limits.time_wait_v6 = ipv6 ? limits.time_wait : 0;
   // Both directions of a connection may fill their buffers; a second worker's share may come on top.
@@ -271,7 +272,7 @@ Result<Demo> make_demo(const DemoOptions& o, const DemoMachine& machine) {
   ListenerConfig listener;
   listener.port = load.targets.front().port;
   // Nobody else can reach this server.
-  listener.backlog = server.shard.limits.connections;
+  listener.backlog = server.shard.limits.syn_received;
   server.listeners.push_back(listener);
 
   demo.plan.runtime.groups = {std::move(server), std::move(client)};

@@ -65,6 +65,7 @@ Plan plan_common(const Config& config, const std::vector<std::string>& extra, co
   group.workers = workers;
   group.shard.interface = interface_of(config.port);
   group.shard.tcp = config.tcp;
+  group.shard.cookie_keys = config.tcp.cookie_keys;
   group.shard.limits = config.limits;
   plan.runtime.groups.push_back(std::move(group));
   plan.runtime.mailbox_depth = config.workers.mailbox_depth;

@@ -13,6 +13,7 @@
 #include "base/bytes.hh"
 #include "base/drop.hh"
 #include "base/memory.hh"
+#include "base/rng.hh"
 #include "bench_shard.hh"
 #include "sim/host.hh"
 #include "stack/shard.hh"
@@ -46,15 +47,17 @@ struct Server {
   std::unique_ptr<Shard> shard;
   Instant now = Instant::from_ns(1'000'000'000);
 
-  Server(std::uint32_t connections, std::uint32_t time_wait) {
+  Server(std::uint32_t connections, std::uint32_t time_wait, SynCookieMode cookies = SynCookieMode::kAuto) {
     ShardConfig config = sim_host_config(1);
     config.interface.gateway4 = sim_address4(2);
     config.limits.connections = connections;
+    config.limits.syn_received = connections;
     config.limits.connections_v6 = 16;
     config.limits.time_wait = time_wait + time_wait / 4 + 1024;
     config.limits.time_wait_v6 = 16;
     // At a connection each microsecond, this is how long TIME-WAIT lasts so that `time_wait` of them stand.
     config.tcp.msl_ms = time_wait / 2000 + 1;
+    config.tcp.syn_cookies = cookies;
     auto created = Shard::create(config, now, &memory);
     if (!created) {
       std::fprintf(stderr, "stack_bench: %s\n", created.error().message.c_str());
@@ -187,13 +190,18 @@ class Rounds {
   void add(std::uint64_t cycles, std::uint64_t connections) {
     if (connections > 0) rounds_.push_back(static_cast<double>(cycles) / static_cast<double>(connections));
   }
-  void report(benchmark::State& state, unsigned ends) {
-    if (rounds_.empty()) return state.SkipWithError("no connection was counted");
+  [[nodiscard]] double median() {
+    if (rounds_.empty()) return 0;
     const auto middle = rounds_.begin() + static_cast<std::ptrdiff_t>(rounds_.size() / 2);
     std::nth_element(rounds_.begin(), middle, rounds_.end());
-    state.counters["cycles_per_connection"] = *middle;
-    state.counters["cycles_per_packet"] = *middle / (kPackets * ends);
-    state.counters["connections_per_s"] = tsc_hz() / *middle;
+    return *middle;
+  }
+  void report(benchmark::State& state, unsigned ends) {
+    if (rounds_.empty()) return state.SkipWithError("no connection was counted");
+    const double middle = median();
+    state.counters["cycles_per_connection"] = middle;
+    state.counters["cycles_per_packet"] = middle / (kPackets * ends);
+    state.counters["connections_per_s"] = tsc_hz() / middle;
   }
 
  private:
@@ -231,6 +239,72 @@ BENCHMARK(BM_ServerSide)
     ->Args({262'144, 4'000'000, 1})
     ->UseManualTime();
 
+/// A burst of SYNs from random strangers, each answered with a cookie. Arguments: whether they offer timestamps,
+/// whether the device has verified the checksums.
+void BM_SynFlood(benchmark::State& state) {
+  Server server(1024, 1000, SynCookieMode::kAlways);
+  const HeaderTemplate headers = make_header_template(sim_mac(2), sim_mac(1), 0, false);
+  Rng rng(2026);
+  const auto syn = [&] {
+    Frame frame = server.frames.take();
+    const std::uint64_t dice = rng();
+    // 198.18.0.0/15 is for benchmarks (RFC 2544).
+    const FlowKey key{IpAddress::v4(198, 18, 0, 0).plus(dice & 0x1'ffff), sim_address4(1),
+                      static_cast<std::uint16_t>(1024 + (dice >> 32) % 60'000), kPort};
+    SegmentOut out;
+    out.seq = SeqNum(static_cast<std::uint32_t>(dice >> 20));
+    out.flags = kSyn;
+    out.window = 65535;
+    out.options = kOptMss | kOptWindowScale | kOptSackPermitted;
+    if (state.range(0) != 0) out.options |= kOptTimestamps;
+    out.mss = 1460;
+    out.window_scale = 7;
+    if (!encode_tcp(headers, key, out, 0, TxOffload{}, frame)) std::exit(1);
+    if (state.range(1) != 0) frame.flags = kRxIpChecksumGood | kRxL4ChecksumGood;
+    return frame;
+  };
+  const auto round = [&](std::span<Frame> burst) {
+    server.now += Duration::us(6);
+    const std::uint64_t start = __rdtsc();
+    server.shard->poll(server.now, *server.out);
+    server.shard->receive_burst(server.now, burst, *server.out);
+    server.shard->expire_timers(server.now, *server.out, kMaxBurst * 2);
+    server.out->flush();
+    const std::uint64_t cycles = __rdtsc() - start;
+    for (const Frame& frame : server.frames.sent()) server.frames.give(frame);
+    server.frames.sent().clear();
+    return cycles;
+  };
+  std::array<Frame, kMaxBurst> burst;
+  burst[0] = syn();
+  (void)round({burst.data(), 1});
+  burst[0] = server.frames.take();
+  if (!encode_arp_reply({sim_mac(2), 0}, sim_address4(2), sim_mac(1), sim_address4(1), burst[0])) std::exit(1);
+  (void)round({burst.data(), 1});
+  const std::uint64_t before = server.shard->counters().frames_out;
+  Rounds rounds;
+  std::uint64_t syns = 0;
+  for (auto _ : state) {
+    for (Frame& frame : burst) frame = syn();
+    const std::uint64_t cycles = round(burst);
+    syns += burst.size();
+    rounds.add(cycles, burst.size());
+    state.SetIterationTime(static_cast<double>(cycles) / tsc_hz());
+  }
+  const ShardCounters counters = server.shard->counters();
+  if (counters.frames_out - before != syns || counters.connections != 0 || counters.syn_entries != 0)
+    return state.SkipWithError("not every SYN was answered with a cookie");
+  const double cycles = rounds.median();
+  state.counters["cycles_per_syn"] = cycles;
+  state.counters["syns_per_s"] = tsc_hz() / cycles;
+}
+BENCHMARK(BM_SynFlood)
+    ->ArgNames({"timestamps", "rx_checksum_offload"})
+    ->Args({1, 1})
+    ->Args({1, 0})
+    ->Args({0, 1})
+    ->UseManualTime();
+
 /// Client and server shard back to back, frames handed over without a copy. Argument: connections at once.
 void BM_BothSides(benchmark::State& state) {
   const auto concurrent = static_cast<unsigned>(state.range(0));
@@ -248,6 +322,7 @@ void BM_BothSides(benchmark::State& state) {
   for (unsigned i = 0; i < 2; ++i) {
     ShardConfig config = sim_host_config(i + 1);
     config.limits.connections = 2 * concurrent + 64;
+    config.limits.syn_received = concurrent + 64;
     config.limits.time_wait = 400'000;
     config.tcp.msl_ms = 100;
     // 16 client addresses, so that a tuple comes again only when its TIME-WAIT has gone.

@@ -20,6 +20,13 @@ namespace tidegate {
   return static_cast<std::int64_t>(t.tv_sec) * 1'000'000'000 + t.tv_nsec;
 }
 
+/// The wall clock, for what several machines have to agree on.
+[[nodiscard]] inline std::int64_t realtime_ms() {
+  timespec t{};
+  clock_gettime(CLOCK_REALTIME, &t);
+  return static_cast<std::int64_t>(t.tv_sec) * 1000 + t.tv_nsec / 1'000'000;
+}
+
 class TscClock {
  public:
   explicit TscClock(std::uint64_t hz) : rate_(1e9 / static_cast<double>(hz)) {

@@ -78,6 +78,8 @@ void add_counters(ShardCounters& sum, const ShardCounters& other) {
   sum.buffers_in_use += other.buffers_in_use;
   sum.transfers_in_use += other.transfers_in_use;
   sum.neighbours += other.neighbours;
+  sum.syn_entries += other.syn_entries;
+  sum.listeners_on_cookies += other.listeners_on_cookies;
 }
 
 struct Runtime::Impl {
@@ -149,6 +151,7 @@ Result<void> Runtime::Impl::make_worker(std::size_t group_index, unsigned index)
   shard_config.index = static_cast<std::uint16_t>(index);
   if (is_zero(shard_config.table_key)) shard_config.table_key = random_hash_key();
   shard_config.seed = random_seed();
+  shard_config.wall_clock_offset_ms = realtime_ms() - Runtime::now().as_ms();
   if (group.config.workers > 1) {
     shard_config.owns_flow = &FlowOwner::owns_flow;
     shard_config.owns_flow_context = group.owners[index].get();

@@ -54,6 +54,8 @@ void answer_summary(const Runtime& runtime, rte_tel_data* data) {
   put(data, "buffers_in_use", sum.buffers_in_use);
   put(data, "transfers_in_use", sum.transfers_in_use);
   put(data, "neighbours", sum.neighbours);
+  put(data, "syn_entries", sum.syn_entries);
+  put(data, "listeners_on_cookies", sum.listeners_on_cookies);
   for (TcpCounter counter : {TcpCounter::kActiveOpens, TcpCounter::kPassiveOpens, TcpCounter::kConnected,
                              TcpCounter::kAccepted, TcpCounter::kClosedNormal, TcpCounter::kClosedReset,
                              TcpCounter::kClosedTimeout, TcpCounter::kRetransmittedSegments})

@@ -22,6 +22,7 @@ ShardConfig sim_host_config(unsigned number, std::uint64_t seed) {
   config.limits.time_wait = 1024;
   config.limits.connections_v6 = 1024;
   config.limits.time_wait_v6 = 1024;
+  config.limits.syn_received = 16'384;
   config.limits.buffers = 2048;
   config.limits.transfers = 1024;
   config.limits.neighbours = 64;

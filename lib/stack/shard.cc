@@ -25,12 +25,15 @@ TcpEngineConfig engine_config(const ShardConfig& config) {
   engine.connections_v6 = config.limits.connections_v6;
   engine.time_wait = config.limits.time_wait;
   engine.time_wait_v6 = config.limits.time_wait_v6;
+  engine.syn_received = config.limits.syn_received;
   engine.buffers = config.limits.buffers;
   engine.transfers = std::min(config.limits.transfers, config.limits.connections);
   engine.mss_v4 = mss_for(config, 40);
   engine.mss_v6 = mss_for(config, 60);
   engine.isn_key = config.isn_key;
   engine.table_key = config.table_key;
+  engine.cookie_keys = config.cookie_keys;
+  engine.wall_clock_offset_ms = config.wall_clock_offset_ms;
   return engine;
 }
 
@@ -41,11 +44,12 @@ Error wrong(const std::string& setting, const std::string& value, const std::str
 std::optional<Error> check(const ShardConfig& config) {
   const ShardLimits& limits = config.limits;
   if (limits.connections == 0) return wrong("limits.connections", "0", "give at least 1");
-  const std::uint64_t entries = std::uint64_t{limits.connections} + limits.time_wait + limits.time_wait_v6;
+  const std::uint64_t entries =
+      std::uint64_t{limits.connections} + limits.time_wait + limits.time_wait_v6 + limits.syn_received;
   if (limits.connections >= (1u << 30) || limits.time_wait >= (1u << 30) || limits.time_wait_v6 >= (1u << 30) ||
-      entries >= 0xffff'0000ULL) {
-    return wrong("limits.connections + limits.time_wait + limits.time_wait_v6", std::to_string(entries),
-                 "a shard holds at most 2^30 of each and 2^32 in all; use more workers");
+      limits.syn_received >= (1u << 30) || entries >= 0xffff'0000ULL) {
+    return wrong("limits.connections + limits.time_wait + limits.time_wait_v6 + limits.syn_received",
+                 std::to_string(entries), "a shard holds at most 2^30 of each and 2^32 in all; use more workers");
   }
   if (limits.buffers < 8) return wrong("limits.buffers", std::to_string(limits.buffers), "give at least 8");
   if (limits.neighbours == 0 || limits.neighbours > 65534) {
@@ -79,6 +83,13 @@ std::optional<Error> check(const ShardConfig& config) {
   if (config.tcp.rto_min_ms == 0 || config.tcp.rto_min_ms > config.tcp.rto_max_ms || config.tcp.rto_initial_ms == 0) {
     return wrong("tcp.rto_min", std::to_string(config.tcp.rto_min_ms) + " ms",
                  "give 1 ms or more, at most tcp.rto_max");
+  }
+  if (config.tcp.syn_cookie_rotation_ms == 0 || config.tcp.syn_cookie_start_percent == 0 ||
+      config.tcp.syn_cookie_start_percent > 100) {
+    return wrong("tcp.syn_cookie_rotation, tcp.syn_cookie_start_percent",
+                 std::to_string(config.tcp.syn_cookie_rotation_ms) + " ms, " +
+                     std::to_string(config.tcp.syn_cookie_start_percent),
+                 "give at least 1 ms and 1 to 100 percent");
   }
   if (config.sources.first_port == 0 || config.sources.first_port > config.sources.last_port) {
     return wrong("sources.ports",
@@ -152,6 +163,11 @@ Result<void> Shard::listen(const ListenerConfig& listener) {
   }
   if (!listener.address.is_unspecified() && !impl_->local.contains(listener.address)) {
     return wrong("listen.address", listener.address.to_string(), "not one of port.addresses or port.ranges");
+  }
+  if (listener.backlog > impl_->config.limits.syn_received) {
+    return wrong("listen.backlog", std::to_string(listener.backlog),
+                 "is above limits.syn_received (" + std::to_string(impl_->config.limits.syn_received) +
+                     "), which all listeners share; raise that or lower this");
   }
   TcpListener entry;
   entry.address = listener.address;
@@ -312,6 +328,8 @@ ShardCounters Shard::Impl::gather() const {
   c.buffers_in_use = engine.buffers_in_use();
   c.transfers_in_use = engine.transfers_in_use();
   c.neighbours = neighbours.count();
+  c.syn_entries = engine.syn_entries();
+  c.listeners_on_cookies = engine.listeners_on_cookies();
   return c;
 }
 

@@ -27,6 +27,7 @@
 #include "stack/service.hh"
 #include "tcp/config.hh"
 #include "tcp/counters.hh"
+#include "tcp/syn_cookie.hh"
 
 namespace tidegate {
 
@@ -67,8 +68,8 @@ struct ListenerConfig {
   /// Unspecified (of either family): every local address of both.
   IpAddress address;
   std::uint16_t port = 0;
-  /// Most connections in SYN-RECEIVED; above it a SYN is dropped and counted, never reset. To be below
-  /// ShardLimits::connections, or a flood of SYNs takes them all.
+  /// Most passive opens in SYN-RECEIVED, at most ShardLimits::syn_received; above it a SYN is dropped and counted,
+  /// never reset.
   std::uint32_t backlog = 16384;
   std::uint8_t service = 0;
   /// Narrows an unspecified address to one family.
@@ -82,6 +83,9 @@ struct ShardLimits {
   /// IPv6 connections and TIME-WAIT entries need side storage; at most this many of each.
   std::uint32_t connections_v6 = 65536;
   std::uint32_t time_wait_v6 = 65536;
+  /// Passive opens in SYN-RECEIVED, of all listeners and both families: entries of 64 octets, so that no flood of SYNs
+  /// takes connections.
+  std::uint32_t syn_received = 65536;
   /// 2 KiB blocks for queued and out-of-order data, shared by all connections.
   std::uint32_t buffers = 16384;
   /// How many connections at once can recover from loss, reorder, or have options of their own (lib/tcp/extra.hh).
@@ -97,6 +101,11 @@ struct ShardConfig {
   /// Secrets: initial sequence numbers (RFC 6528) and the table's hash.
   HashKey isn_key;
   HashKey table_key;
+  /// Secrets of SYN cookies, the same on all nodes that shall finish each other's handshakes; zero: derived from
+  /// isn_key.
+  SynCookieKeys cookie_keys;
+  /// Wall clock less the clock of `now`, for the age of cookies that come from other nodes.
+  std::int64_t wall_clock_offset_ms = 0;
   std::uint64_t seed = 1;
   /// Where this shard stands among those that share the port; decides who answers ARP for packets all of them see.
   std::uint16_t index = 0;
@@ -121,6 +130,10 @@ struct ShardCounters {
   std::uint32_t buffers_in_use = 0;
   std::uint32_t transfers_in_use = 0;
   std::uint32_t neighbours = 0;
+  /// Passive opens in SYN-RECEIVED, which are not among `connections`.
+  std::uint32_t syn_entries = 0;
+  /// Listeners that answer SYNs with cookies at present.
+  std::uint32_t listeners_on_cookies = 0;
 };
 
 /// One line of the connection list.

@@ -44,11 +44,7 @@ void TcpEngine::stop_listening() {
 bool TcpEngine::stop_listening(IpAddress address, std::uint16_t port, ListenFamily family) {
   for (std::size_t i = 0; i < n_listeners_; ++i) {
     if (!listeners_[i].same_place(address, port, family)) continue;
-    for (std::uint32_t index = 0; listeners_[i].syn_received > 0 && index < pool_.high_water(); ++index) {
-      const TcbHot& hot = hot_[index];
-      if (hot.state != TcpState::kSynReceived || hot.has(kTcbActiveOpen | kTcbDead) || hot.listener != i) continue;
-      release(index, CloseReason::kAborted, TcpState::kListen);
-    }
+    forget_handshakes(i);
     listeners_[i].active = false;
     if (draining_) return true;
     count_arrow(TcpState::kListen, TcpState::kClosed);
@@ -222,6 +218,7 @@ void TcpEngine::abort(ConnectionId id) {
 }
 
 void TcpEngine::abort_all() {
+  abort_handshakes_ = true;
   for (std::uint32_t index = 0; index < pool_.high_water(); ++index) abort(id_of(index));
 }
 

@@ -17,15 +17,26 @@ std::uint32_t TcpEngine::challenge_budget() const {
 
 /// Whether this connection may answer now. The memory is shared by connections 1,024 apart, so that it has a bound: one
 /// that is thrown out may answer once more, within the limit of the shard.
-bool TcpEngine::answer_allowed(std::uint32_t index) {
+bool TcpEngine::answer_allowed(AnswerMark who) {
   const std::uint32_t interval = config_.tcp.challenge_ack_interval_ms;
-  AnswerMark& mark = answer_marks_[index % kAnswerMarks];
-  const std::uint32_t generation = hot_[index].generation;
-  if (mark.index == index && mark.generation == generation && tick_ - mark.at < interval) {
+  AnswerMark& mark = answer_marks_[who.index % kAnswerMarks];
+  if (mark.index == who.index && mark.generation == who.generation && tick_ - mark.at < interval) {
     counters_.add(TcpCounter::kChallengeAcksSuppressed);
     return false;
   }
-  mark = {generation, index, tick_};
+  mark = who;
+  return true;
+}
+
+/// Whether a challenge may go out now, and counts it.
+bool TcpEngine::challenge_allowed(AnswerMark who) {
+  if (challenges_left_ == 0) {
+    counters_.add(TcpCounter::kChallengeAcksSuppressed);
+    return false;
+  }
+  if (!answer_allowed(who)) return false;
+  --challenges_left_;
+  counters_.add(TcpCounter::kChallengeAcks);
   return true;
 }
 
@@ -33,13 +44,7 @@ bool TcpEngine::answer_allowed(std::uint32_t index) {
 void TcpEngine::challenge_ack(std::uint32_t index) {
   // One that is to leave anyway answers too.
   if (hot_[index].has(kTcbAckNow)) return;
-  if (challenges_left_ == 0) {
-    counters_.add(TcpCounter::kChallengeAcksSuppressed);
-    return;
-  }
-  if (!answer_allowed(index)) return;
-  --challenges_left_;
-  counters_.add(TcpCounter::kChallengeAcks);
+  if (!challenge_allowed(connection_mark(index))) return;
   hot_[index].set(kTcbAckNow);
   mark_dirty(index);
 }
@@ -49,7 +54,7 @@ void TcpEngine::challenge_ack(std::uint32_t index) {
 void TcpEngine::answer_unacceptable(std::uint32_t index, const Segment& segment) {
   TcbHot& hot = hot_[index];
   const bool data = segment.payload_len > 0 || (segment.has(kFin) && !segment.has(kSyn));
-  if (!hot.has(kTcbAckNow) && !data && !answer_allowed(index)) return;
+  if (!hot.has(kTcbAckNow) && !data && !answer_allowed(connection_mark(index))) return;
   hot.set(kTcbAckNow);
   mark_dirty(index);
 }

@@ -6,6 +6,9 @@
 
 namespace tidegate {
 
+/// When a listener answers SYNs with cookies (RFC 4987): never, while its backlog is under pressure, or always.
+enum class SynCookieMode : std::uint8_t { kOff, kAuto, kAlways };
+
 struct TcpConfig {
   /// The largest segment we accept, announced in the MSS option (RFC 9293 3.7.1); 0 derives it from the MTU.
   std::uint16_t mss = 0;
@@ -49,6 +52,14 @@ struct TcpConfig {
   std::uint32_t fin_wait2_timeout_ms = 60'000;
   /// TIME-WAIT lasts twice this (RFC 9293 3.4.2 says 2 minutes; Linux, BSD and we use 30 s so that 2MSL is 60 s).
   std::uint32_t msl_ms = 30'000;
+
+  SynCookieMode syn_cookies = SynCookieMode::kAuto;
+  /// kAuto: cookies start when a listener's SYN-RECEIVED fill this share of its backlog (or the pool that all share is
+  /// full), and end when for this long they were below half and few cookies went unanswered.
+  std::uint8_t syn_cookie_start_percent = 100;
+  std::uint32_t syn_cookie_hold_ms = 5000;
+  /// How often their keys change; a cookie is good for one to two of these.
+  std::uint32_t syn_cookie_rotation_ms = 60'000;
 
   /// Challenge ACKs (RFC 5961) and RSTs to unknown connections per second and shard.
   std::uint32_t challenge_ack_limit_per_s = 1000;

@@ -20,13 +20,10 @@ namespace tidegate {
 /// 6.1.1: what the peer's SYN or SYN-ACK makes of the connection. A SYN asks with ECE and CWR, a SYN-ACK agrees with
 /// ECE alone: both bits there are an echo of reserved bits, not ECN. A SYN must not be ECN-capable itself, so one that
 /// is has met a box that rewrites the field, whose marks mean nothing (Linux's manner).
-inline void ecn_negotiate(TcbHot& hot, const Segment& segment, const TcpConfig& config) {
+[[nodiscard]] inline bool ecn_agreed(const Segment& segment, const TcpConfig& config) {
   const unsigned bits = segment.flags & (kEce | kCwr);
-  if (segment.has(kAck)) {
-    if (config.ecn == TcpConfig::Ecn::kOn && bits == kEce) hot.set(kTcbEcn);
-  } else if (config.ecn != TcpConfig::Ecn::kOff && bits == (kEce | kCwr) && segment.ecn == kEcnNotEct) {
-    hot.set(kTcbEcn);
-  }
+  if (segment.has(kAck)) return config.ecn == TcpConfig::Ecn::kOn && bits == kEce;
+  return config.ecn != TcpConfig::Ecn::kOff && bits == (kEce | kCwr) && segment.ecn == kEcnNotEct;
 }
 
 /// 6.1.1: a host that has sent a SYN without the bits must not set ECT, though it echoes marks all the same.

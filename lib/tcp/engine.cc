@@ -35,6 +35,21 @@ ConnectionSettings settings_of(const TcpConfig& tcp) {
   return settings;
 }
 
+/// Without keys of their own, cookies take theirs from the secret of the sequence numbers.
+SynCookieKeys cookie_keys(const TcpEngineConfig& config) {
+  SynCookieKeys keys = config.cookie_keys;
+  if (keys.current.k0 == 0 && keys.current.k1 == 0) {
+    static constexpr std::uint8_t kLabel[2][8] = {{'c', 'o', 'o', 'k', 'i', 'e', 's', '0'},
+                                                  {'c', 'o', 'o', 'k', 'i', 'e', 's', '1'}};
+    keys.current = {siphash24(config.isn_key, kLabel[0]), siphash24(config.isn_key, kLabel[1])};
+  }
+  return keys;
+}
+
+std::uint32_t table_entries(const TcpEngineConfig& config) {
+  return config.connections + config.time_wait + config.time_wait_v6 + config.syn_received;
+}
+
 std::size_t array_bytes(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 }  // namespace
@@ -44,7 +59,7 @@ TcpEngine::TcpEngine(const TcpEngineConfig& config, Instant start, DropCounters&
     : config_(config),
       drops_(drops),
       start_(start),
-      table_(config.connections + config.time_wait + config.time_wait_v6, memory),
+      table_(table_entries(config), memory),
       pool_(config.connections, memory),
       pool_v6_(config.connections_v6, memory),
       hot_(config.connections, memory),
@@ -56,6 +71,8 @@ TcpEngine::TcpEngine(const TcpEngineConfig& config, Instant start, DropCounters&
       wheel_(config.connections, 0, memory),
       time_wait4_(config.time_wait, two_msl_ticks(config.tcp), 0, memory),
       time_wait6_(config.time_wait_v6, two_msl_ticks(config.tcp), 0, memory),
+      syn_(config.syn_received, 0, memory),
+      cookies_(cookie_keys(config), std::max<std::uint32_t>(config.tcp.syn_cookie_rotation_ms, 1)),
       path_mtus_(config.table_key, memory) {
   TG_CHECK(config.connections <= kRefIndexMask && config.time_wait <= kRefIndexMask);
   default_settings_ = settings_of(config.tcp);
@@ -66,13 +83,14 @@ TcpEngine::TcpEngine(const TcpEngineConfig& config, Instant start, DropCounters&
 std::vector<std::pair<const char*, std::size_t>> TcpEngine::memory_need(const TcpEngineConfig& config) {
   const auto pool = [](std::uint32_t n) { return array_bytes(std::size_t{n} * sizeof(std::uint32_t)); };
   return {
-      {"connection table", FlowTable::memory_bytes(config.connections + config.time_wait + config.time_wait_v6)},
+      {"connection table", FlowTable::memory_bytes(table_entries(config))},
       {"connections, hot half",
        array_bytes(std::size_t{config.connections} * sizeof(TcbHot)) + pool(config.connections)},
       {"connections, cold half", array_bytes(std::size_t{config.connections} * sizeof(TcbCold))},
       {"IPv6 addresses",
        array_bytes(std::size_t{config.connections_v6} * sizeof(AddressPairV6)) + pool(config.connections_v6)},
       {"transfer state", array_bytes(std::size_t{config.transfers} * sizeof(TcbExtra)) + pool(config.transfers)},
+      {"passive opens in SYN-RECEIVED", SynCache::memory_bytes(config.syn_received)},
       {"connection timers", TimerWheel::memory_bytes(config.connections)},
       {"data blocks", ChunkPool::memory_bytes(config.buffers, reference_chunks(config))},
       {"TIME-WAIT, IPv4", TimeWaitStore<TimeWaitEntry4>::memory_bytes(config.time_wait)},
@@ -128,6 +146,8 @@ bool TcpEngine::matches(std::uint32_t ref, const FlowKey& key) const {
       return time_wait4_[index].matches(key);
     case RefKind::kTimeWait6:
       return time_wait6_[index].matches(key);
+    case RefKind::kSyn:
+      return syn_[index].matches(key);
   }
   return false;
 }
@@ -144,6 +164,9 @@ void TcpEngine::prefetch_entry(std::uint32_t ref) const {
       break;
     case RefKind::kTimeWait6:
       __builtin_prefetch(&time_wait6_[index]);
+      break;
+    case RefKind::kSyn:
+      __builtin_prefetch(&syn_[index]);
       break;
   }
 }
@@ -163,11 +186,11 @@ void TcpEngine::transition(TcbHot& hot, TcpState to) {
   count_arrow(from, to);
   --in_state_[static_cast<std::size_t>(from)];
   ++in_state_[static_cast<std::size_t>(to)];
-  if (from == TcpState::kSynReceived && !hot.has(kTcbActiveOpen)) --listeners_[hot.listener].syn_received;
   hot.state = to;
 }
 
-std::uint32_t TcpEngine::create(const FlowKey& key, std::uint64_t hash, TcpState from, TcpState to) {
+/// A Tcb filled in for `key`, with its SYN unacknowledged; in no table and no state yet. kNone when there is none.
+std::uint32_t TcpEngine::allocate_tcb(const FlowKey& key, SeqNum iss, std::uint32_t ts_offset) {
   const bool v6 = !key.is_v4();
   const std::uint32_t index = pool_.allocate();
   if (index == kNone) return kNone;
@@ -206,21 +229,33 @@ std::uint32_t TcpEngine::create(const FlowKey& key, std::uint64_t hash, TcpState
   hot.tx_head = hot.rx_head = kNone;
   hot.path = 0;
   hot.service = hot.listener = 0;
-  SeqNum iss = initial_sequence_number(config_.isn_key, key, now_);
-  // RFC 9293 3.6.1 and RFC 6191: a connection that takes over from TIME-WAIT starts above everything its predecessor
-  // sent.
-  if (iss_floor_ && iss <= *iss_floor_) iss = *iss_floor_;
   hot.snd_una = hot.snd_nxt = iss;
 
   cold = TcbCold{};
   cold.snd_max = cold.recover = iss;
   cold.tx_tail = cold.rx_tail = cold.reassembly_head = cold.tx_cursor = cold.next_dirty = cold.extra = kNone;
-  if (config_.tcp.timestamps) cold.ts_offset = timestamp_offset(config_.isn_key, key);
+  cold.ts_offset = ts_offset;
   cold.last_heard_tick = tick_;
   rtt_reset(cold, config_.tcp);
+  return index;
+}
+
+/// Undoes allocate_tcb().
+void TcpEngine::free_unused(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  if (hot.has(kTcbV6)) pool_v6_.free(hot.local_address);
+  hot.generation = hot.generation + 1;  // even: free
+  pool_.free(index);
+}
+
+/// An active open.
+std::uint32_t TcpEngine::create(const FlowKey& key, std::uint64_t hash, TcpState from, TcpState to) {
+  const std::uint32_t index = allocate_tcb(key, initial_sequence_number(config_.isn_key, key, now_),
+                                           config_.tcp.timestamps ? timestamp_offset(config_.isn_key, key) : 0);
+  if (index == kNone) return kNone;
+  TcbHot& hot = hot_[index];
   if (!table_.insert(hash, make_ref(RefKind::kTcb, index))) {
-    if (v6) pool_v6_.free(pair);
-    pool_.free(index);
+    free_unused(index);
     return kNone;
   }
   ++table_version_;
@@ -397,6 +432,10 @@ std::uint32_t TcpEngine::snapshot(std::uint32_t first_bucket, std::size_t max,
         case RefKind::kTimeWait6:
           row.state = TcpState::kTimeWait;
           row.key = time_wait6_[index].key();
+          break;
+        case RefKind::kSyn:
+          row.state = TcpState::kSynReceived;
+          row.key = syn_[index].key();
           break;
       }
       rows.push_back(row);

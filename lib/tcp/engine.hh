@@ -31,6 +31,8 @@
 #include "tcp/extra.hh"
 #include "tcp/intent.hh"
 #include "tcp/path_mtu.hh"
+#include "tcp/syn_cache.hh"
+#include "tcp/syn_cookie.hh"
 #include "tcp/tcb.hh"
 #include "tcp/time_wait.hh"
 #include "timer/timer_wheel.hh"
@@ -45,6 +47,8 @@ struct TcpEngineConfig {
   std::uint32_t connections_v6 = 0;
   std::uint32_t time_wait = 0;
   std::uint32_t time_wait_v6 = 0;
+  /// Passive opens in SYN-RECEIVED, all listeners together, both families.
+  std::uint32_t syn_received = 0;
   std::uint32_t buffers = 0;
   /// How many connections can have a TcbExtra at once.
   std::uint32_t transfers = 0;
@@ -53,6 +57,10 @@ struct TcpEngineConfig {
   std::uint16_t mss_v6 = 1440;
   HashKey isn_key;
   HashKey table_key;
+  /// Zero: derived from isn_key.
+  SynCookieKeys cookie_keys;
+  /// Wall clock less the clock of `now`: what nodes that share cookie keys agree on.
+  std::int64_t wall_clock_offset_ms = 0;
 };
 
 /// An active open's parameters; see stack/service.hh for the public form.
@@ -71,6 +79,7 @@ struct TcpListener {
   ListenFamily family = ListenFamily::kBoth;
   /// Connections in SYN-RECEIVED.
   std::uint32_t syn_received = 0;
+  SynPressure pressure;
   /// Takes no SYN for now: those who accept are behind.
   bool paused = false;
   /// False in a place whose listener was stopped.
@@ -176,6 +185,10 @@ class TcpEngine {
   /// How many connections are in each state now; TIME-WAIT counts entries, LISTEN listeners.
   [[nodiscard]] const std::array<std::uint64_t, kTcpStateCount>& in_state() const { return in_state_; }
   [[nodiscard]] std::uint32_t connections() const { return pool_.in_use(); }
+  /// Passive opens in SYN-RECEIVED, which have no Tcb yet.
+  [[nodiscard]] std::uint32_t syn_entries() const { return syn_.size(); }
+  /// Listeners that answer with cookies now.
+  [[nodiscard]] std::uint32_t listeners_on_cookies() const;
   [[nodiscard]] std::uint32_t time_wait() const { return time_wait4_.alive() + time_wait6_.alive(); }
   [[nodiscard]] std::uint32_t buffers_in_use() const { return chunks_.in_use(); }
   [[nodiscard]] std::uint32_t transfers_in_use() const { return extra_pool_.in_use(); }
@@ -200,7 +213,7 @@ class TcpEngine {
   static constexpr Tick kStarvedRetryTicks = 10;
 
   /// What a table reference leads to: the upper two bits.
-  enum class RefKind : std::uint32_t { kTcb = 0, kTimeWait4 = 1, kTimeWait6 = 2 };
+  enum class RefKind : std::uint32_t { kTcb = 0, kTimeWait4 = 1, kTimeWait6 = 2, kSyn = 3 };
   static constexpr std::uint32_t kRefIndexMask = 0x3fff'ffff;
   static std::uint32_t make_ref(RefKind kind, std::uint32_t index) {
     return (static_cast<std::uint32_t>(kind) << 30) | index;
@@ -212,6 +225,8 @@ class TcpEngine {
   [[nodiscard]] bool matches(std::uint32_t ref, const FlowKey& key) const;
   void prefetch_entry(std::uint32_t ref) const;
   [[nodiscard]] std::uint32_t find(const FlowKey& key) const;
+  [[nodiscard]] std::uint32_t allocate_tcb(const FlowKey& key, SeqNum iss, std::uint32_t ts_offset);
+  void free_unused(std::uint32_t index);
   [[nodiscard]] std::uint32_t create(const FlowKey& key, std::uint64_t hash, TcpState from, TcpState to);
   void transition(TcbHot& hot, TcpState to);
   void count_arrow(TcpState from, TcpState to);
@@ -241,16 +256,14 @@ class TcpEngine {
 
   // segment_arrives.cc: RFC 9293 3.10.7
   void segment_arrives(const Segment& segment, std::uint64_t hash, std::uint32_t ref);
-  void closed_arrives(const Segment& segment);                                             // 3.10.7.1
-  void listen_arrives(const Segment& segment, std::uint64_t hash, TcpListener& listener);  // 3.10.7.2
-  void syn_sent_arrives(std::uint32_t index, const Segment& segment);                      // 3.10.7.3
-  void synchronized_arrives(std::uint32_t index, const Segment& segment);                  // 3.10.7.4
+  void closed_arrives(const Segment& segment);                             // 3.10.7.1
+  void syn_sent_arrives(std::uint32_t index, const Segment& segment);      // 3.10.7.3
+  void synchronized_arrives(std::uint32_t index, const Segment& segment);  // 3.10.7.4
   bool check_sequence(std::uint32_t index, Segment& segment);
   void process_reset(std::uint32_t index, const Segment& segment);
   bool process_ack(std::uint32_t index, const Segment& segment);
   void established(std::uint32_t index);
   TcpListener* find_listener(const FlowKey& key);
-  void accept_syn_options(std::uint32_t index, const Segment& segment);
   void update_send_window(TcbHot& hot, TcbCold& cold, const Segment& segment);
 
   // acknowledge.cc: what an acceptable ACK does
@@ -264,7 +277,19 @@ class TcpEngine {
   // challenge.cc: answers that anybody can ask for
   void challenge_ack(std::uint32_t index);
   void answer_unacceptable(std::uint32_t index, const Segment& segment);
-  [[nodiscard]] bool answer_allowed(std::uint32_t index);
+  /// Which connection last answered an unacceptable segment, and when, by the lower bits of its index.
+  struct AnswerMark {
+    std::uint32_t generation;
+    std::uint32_t index;
+    Tick at;
+  };
+  [[nodiscard]] AnswerMark connection_mark(std::uint32_t index) const { return {hot_[index].generation, index, tick_}; }
+  /// Half-open ones beside them: the top bit is no part of an index.
+  [[nodiscard]] AnswerMark handshake_mark(std::uint32_t entry) const {
+    return {syn_[entry].iss.value(), entry | 0x8000'0000u, tick_};
+  }
+  [[nodiscard]] bool answer_allowed(AnswerMark who);
+  [[nodiscard]] bool challenge_allowed(AnswerMark who);
   [[nodiscard]] std::uint32_t challenge_budget() const;
 
   // icmp_errors.cc
@@ -279,6 +304,35 @@ class TcpEngine {
   void lower_path_mtu(std::uint32_t index, std::uint32_t mtu);
   [[nodiscard]] std::uint16_t path_mss(std::uint32_t index, std::uint16_t mss) const;
   void remss(std::uint32_t index, std::uint16_t mss);
+  // listen.cc: passive opens, until their handshake is over
+  void listen_arrives(const Segment& segment, std::uint64_t hash, TcpListener& listener);  // 3.10.7.2
+  void answer_syn(const Segment& segment, std::uint64_t hash, TcpListener& listener);
+  [[nodiscard]] bool entry_available(const TcpListener& listener) const {
+    return listener.syn_received < listener.backlog && !syn_.full();
+  }
+  void add_syn_entry(const Segment& segment, std::uint64_t hash, TcpListener& listener);
+  void syn_received_arrives(std::uint32_t entry, const Segment& segment, std::uint64_t hash);  // 3.10.7.4
+  [[nodiscard]] bool tcb_available(const FlowKey& key) const;
+  [[nodiscard]] SynOptions negotiate(const Segment& segment) const;
+  void apply_options(std::uint32_t index, const SynOptions& options);
+  [[nodiscard]] std::uint16_t syn_window() const;
+  [[nodiscard]] TxIntent& bare_intent(const FlowKey& key, SeqNum seq, SeqNum ack, std::uint8_t flags);
+  void send_syn_ack(const FlowKey& key, SeqNum iss, SeqNum rcv_nxt, const SynOptions& options, std::uint32_t ts_value);
+  void send_syn_ack(const SynEntry& entry);
+  void send_syn_received_ack(const SynEntry& entry);
+  void answer_syn_received(std::uint32_t entry, const Segment& segment);
+  [[nodiscard]] std::uint32_t make_passive(const FlowKey& key, SeqNum irs, SeqNum iss, std::uint32_t ts_offset,
+                                           const SynOptions& options, std::uint8_t listener);
+  [[nodiscard]] std::uint32_t promote(std::uint32_t entry, std::uint64_t hash);
+  void forget_syn(std::uint32_t entry);
+  void on_syn_timer(std::uint32_t entry);
+  [[nodiscard]] bool cookies_wanted(TcpListener& listener);
+  void send_cookie(const Segment& segment, TcpListener& listener);
+  [[nodiscard]] bool cookies_expected() const;
+  void cookie_arrives(const Segment& segment, std::uint64_t hash, TcpListener& listener);
+  [[nodiscard]] std::int64_t wall_ms() const { return now_.as_ms() + config_.wall_clock_offset_ms; }
+  void forget_handshakes(std::size_t listener);
+  void abort_handshakes();
 
   // text.cc: seventh and eighth steps
   void process_text(std::uint32_t index, const Segment& segment);
@@ -372,6 +426,11 @@ class TcpEngine {
   TimerWheel wheel_;
   TimeWaitStore<TimeWaitEntry4> time_wait4_;
   TimeWaitStore<TimeWaitEntry6> time_wait6_;
+  SynCache syn_;
+  SynCookies cookies_;
+  /// When the last cookie left; without one, only those of other nodes can come back.
+  Tick last_cookie_ = 0;
+  bool cookie_sent_ = false;
 
   std::array<TcpListener, kMaxListeners> listeners_;
   std::size_t n_listeners_ = 0;
@@ -387,15 +446,11 @@ class TcpEngine {
   Tick limit_window_ = 0;
   bool limits_running_ = false;
   bool resume_allowed_ = false;
-  /// Which connection last answered an unacceptable segment, and when, by the lower bits of its index.
-  struct AnswerMark {
-    std::uint32_t generation;
-    std::uint32_t index;
-    Tick at;
-  };
   static constexpr std::uint32_t kAnswerMarks = 1024;
   std::array<AnswerMark, kAnswerMarks> answer_marks_{};
   PathMtuCache path_mtus_;
+  /// abort_all() was called: the next output() resets the handshakes too.
+  bool abort_handshakes_ = false;
   std::uint32_t challenges_left_ = 0;
   std::uint32_t resets_left_ = 0;
 

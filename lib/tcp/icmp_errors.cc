@@ -55,6 +55,9 @@ Meaning meaning_of(const OtherPacket& error) {
 /// Only what quotes a segment in flight counts (RFC 5927 4.1): SND.UNA <= SEG.SEQ < SND.NXT.
 void TcpEngine::icmp_error(const OtherPacket& error) {
   const std::uint32_t ref = find(error.embedded);
+  // A handshake that a client began: its SYN-ACKs go on, as they would in face of silence.
+  if (ref != kNone && kind_of(ref) == RefKind::kSyn && syn_[ref & kRefIndexMask].iss == error.embedded_seq)
+    return counters_.add(TcpCounter::kIcmpSoftErrors);
   if (ref == kNone || kind_of(ref) != RefKind::kTcb) return drop(Drop::kIcmpNoConnection);
   const std::uint32_t index = ref & kRefIndexMask;
   const TcbHot& hot = hot_[index];

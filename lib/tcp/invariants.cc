@@ -37,8 +37,16 @@ std::string TcpEngine::broken_invariant() const {
     }
     if (hot.has(kTcbDetached)) continue;
     ++states[static_cast<std::size_t>(hot.state.get())];
-    if (hot.state == TcpState::kSynReceived && !hot.has(kTcbActiveOpen)) ++syn_received[hot.listener];
   }
+  std::uint32_t entries = 0;
+  for (std::uint32_t i = 0; i < syn_.high_water(); ++i) {
+    if (!syn_.alive(i)) continue;
+    ++entries;
+    ++syn_received[syn_[i].listener];
+    if (find(syn_[i].key()) != make_ref(RefKind::kSyn, i)) return "a half-open connection is not to be found";
+  }
+  if (entries != syn_.size()) return "half-open connections without a timer";
+  states[static_cast<std::size_t>(TcpState::kSynReceived)] += entries;
   if (alive_slots != pool_.in_use()) return "slots in use: counted " + std::to_string(alive_slots);
   if (pieces != chunks_.in_use()) {
     return "chunks: " + std::to_string(pieces) + " in queues, " + std::to_string(chunks_.in_use()) + " in use";

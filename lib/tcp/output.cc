@@ -29,6 +29,10 @@ SeqNum within_window(const TcbHot& hot, SeqNum seq) { return min(seq, hot.snd_un
 }  // namespace
 
 void TcpEngine::output() {
+  if (abort_handshakes_) {
+    abort_handshakes_ = false;
+    abort_handshakes();
+  }
   while (dirty_head_ != kNone) {
     const std::uint32_t index = dirty_head_;
     dirty_head_ = cold_[index].next_dirty;

@@ -79,6 +79,9 @@ void TcpEngine::segment_arrives(const Segment& segment, std::uint64_t hash, std:
     case RefKind::kTimeWait6:
       time_wait_arrives(time_wait6_, RefKind::kTimeWait6, index, segment, hash);
       break;
+    case RefKind::kSyn:
+      syn_received_arrives(index, segment, hash);
+      break;
   }
 }
 
@@ -102,69 +105,6 @@ TcpListener* TcpEngine::find_listener(const FlowKey& key) {
     if (wildcard == nullptr || l.family != ListenFamily::kBoth) wildcard = &l;
   }
   return wildcard;
-}
-
-// 3.10.7.2
-void TcpEngine::listen_arrives(const Segment& segment, std::uint64_t hash, TcpListener& listener) {
-  // First, an RST: it cannot be valid.
-  if (segment.has(kRst)) return drop(Drop::kTcpUnexpectedRst);
-  // Second, an ACK: whatever it acknowledges was not sent from here.
-  if (segment.has(kAck)) {
-    drop(Drop::kTcpBadAck);
-    return reply_reset(segment);
-  }
-  // Third, a SYN; fourth, anything else is dropped.
-  if (!segment.has(kSyn)) return drop(Drop::kTcpBadFlags);
-  if (draining_) return drop(Drop::kDraining);
-  if (listener.paused || listener.syn_received >= listener.backlog) {
-    counters_.add(TcpCounter::kBacklogDrops);
-    return drop(Drop::kListenBacklogFull);
-  }
-  const std::uint32_t index = create(segment.key, hash, TcpState::kListen, TcpState::kSynReceived);
-  if (index == kNone) return drop(Drop::kConnectionTableFull);
-
-  counters_.add(TcpCounter::kPassiveOpens);
-  ++listener.syn_received;
-  TcbHot& hot = hot_[index];
-  TcbCold& cold = cold_[index];
-  hot.service = listener.service;
-  hot.listener = static_cast<std::uint8_t>(&listener - listeners_.data());
-  hot.rcv_nxt = segment.seq + 1;
-  hot.rcv_adv = hot.rcv_nxt;
-  cold.last_ack_sent = hot.rcv_nxt;
-  accept_syn_options(index, segment);
-  hot.snd_wnd = segment.window;
-  cold.max_snd_wnd = hot.snd_wnd;
-  cold.snd_wl1 = segment.seq;
-  cold.snd_wl2 = hot.snd_una;
-  // Data on the SYN is not kept (and not acknowledged): the peer repeats it when the handshake is over.
-  mark_dirty(index);
-}
-
-/// What both ends put on their SYN decides what the connection uses (RFC 9293 3.1, RFC 7323 2.2 and 3.2, RFC 2018 2).
-void TcpEngine::accept_syn_options(std::uint32_t index, const Segment& segment) {
-  TcbHot& hot = hot_[index];
-  TcbCold& cold = cold_[index];
-  const TcpConfig& tcp = config_.tcp;
-  if (segment.has_option(kOptWindowScale) && tcp.window_scaling) {
-    hot.set(kTcbWindowScale);
-    hot.window_shifts = static_cast<std::uint8_t>((segment.window_scale << 4) | receive_shift_);
-  }
-  if (segment.has_option(kOptTimestamps) && tcp.timestamps) {
-    hot.set(kTcbTimestamps);
-    cold.ts_recent = segment.ts_value;
-    cold.ts_recent_ms = now_ms_;
-  }
-  if (segment.has_option(kOptSackPermitted) && tcp.sack) hot.set(kTcbSack);
-  ecn_negotiate(hot, segment, tcp);
-  // RFC 9293 3.7.1 (MUST-15, MUST-16), RFC 6691: the option counts no options. Below 64 it is a way to make us send
-  // headers only.
-  const std::uint16_t ours = announced_mss(index);
-  std::uint16_t mss = hot.mss;
-  if (segment.has_option(kOptMss)) mss = std::max<std::uint16_t>(segment.mss, 64);
-  mss = std::min(mss, ours);
-  if (hot.has(kTcbTimestamps)) mss = static_cast<std::uint16_t>(mss - 12);
-  hot.mss = path_mss(index, mss);
 }
 
 // 3.10.7.3
@@ -202,7 +142,7 @@ void TcpEngine::syn_sent_arrives(std::uint32_t index, const Segment& segment) {
   hot.rcv_adv = hot.rcv_nxt;
   cold.last_ack_sent = hot.rcv_nxt;
   cold.last_heard_tick = tick_;
-  accept_syn_options(index, segment);
+  apply_options(index, negotiate(segment));
   hot.snd_wnd = segment.window;
   cold.max_snd_wnd = hot.snd_wnd;
   cold.snd_wl1 = segment.seq;
@@ -287,12 +227,9 @@ void TcpEngine::synchronized_arrives(std::uint32_t index, const Segment& arrived
   if (!check_sequence(index, segment)) return;
   // Second, the RST bit.
   if (segment.has(kRst)) return process_reset(index, segment);
-  // Fourth, the SYN bit: RFC 5961 4.2 in every synchronized state; a passive open in SYN-RECEIVED returns to LISTEN.
+  // Fourth, the SYN bit: RFC 5961 4.2 in every synchronized state (a passive open in SYN-RECEIVED: listen.cc).
   if (segment.has(kSyn)) {
     drop(Drop::kTcpSynInWindow);
-    if (hot.state == TcpState::kSynReceived && !hot.has(kTcbActiveOpen)) {
-      return release(index, CloseReason::kReset, TcpState::kListen);
-    }
     return challenge_ack(index);
   }
   // Fifth, the ACK field.
@@ -369,11 +306,8 @@ void TcpEngine::process_reset(std::uint32_t index, const Segment& segment) {
     return challenge_ack(index);
   }
   counters_.add(TcpCounter::kResetsIn);
-  if (hot.state == TcpState::kSynReceived) {
-    // An active open was refused; a passive one returns to LISTEN and nobody hears of it.
-    return release(index, CloseReason::kRefused, hot.has(kTcbActiveOpen) ? TcpState::kClosed : TcpState::kListen);
-  }
-  release(index, CloseReason::kReset);
+  // An active open was refused; a passive one returned to LISTEN before there was a Tcb.
+  release(index, hot.state == TcpState::kSynReceived ? CloseReason::kRefused : CloseReason::kReset);
 }
 
 /// Fifth step. False when the segment must not be looked at further.

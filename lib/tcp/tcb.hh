@@ -72,6 +72,8 @@ enum TcbFlag : std::uint32_t {
   kTcbSoftError = 1u << 31,
   /// A segment as large as the MSS allows has come through (RFC 5927 7.2).
   kTcbFullSizeAcked = 1u << 30,
+  /// cold.ts_offset continues the timestamps of another node, whose SYN cookie opened this connection.
+  kTcbForeignTimestamps = 1u << 28,
 };
 
 struct alignas(64) TcbHot {

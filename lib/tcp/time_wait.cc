@@ -65,7 +65,8 @@ bool TcpEngine::add_time_wait(Store& store, RefKind kind, std::uint32_t index, c
   state.snd_nxt = cold_[index].snd_max;
   state.rcv_nxt = hot.rcv_nxt;
   state.ts_recent = cold_[index].ts_recent;
-  state.timestamps = hot.has(kTcbTimestamps) ? 1 : 0;
+  // Another node's timestamps could not be continued from the tuple alone, so that an ACK goes without.
+  state.timestamps = hot.has(kTcbTimestamps) && !hot.has(kTcbForeignTimestamps) ? 1 : 0;
   table_.replace(hash_of(key), make_ref(RefKind::kTcb, index), make_ref(kind, entry));
   return true;
 }
@@ -96,9 +97,8 @@ void TcpEngine::time_wait_arrives(Store& store, RefKind kind, std::uint32_t entr
       newer = step > 0 || (step == 0 && newer);
     }
     TcpListener* listener = find_listener(segment.key);
-    const bool room = listener != nullptr && !draining_ && !listener->paused &&
-                      listener->syn_received < listener->backlog && pool_.in_use() < pool_.capacity() &&
-                      (segment.key.is_v4() || pool_v6_.in_use() < pool_v6_.capacity());
+    const bool room = listener != nullptr && !draining_ && !listener->paused && tcb_available(segment.key) &&
+                      (entry_available(*listener) || config_.tcp.syn_cookies != SynCookieMode::kOff);
     if (newer && room) {
       counters_.add(TcpCounter::kTimeWaitReused);
       iss_floor_ = state.snd_nxt + 65'537;
@@ -107,7 +107,7 @@ void TcpEngine::time_wait_arrives(Store& store, RefKind kind, std::uint32_t entr
       --in_state_[static_cast<std::size_t>(TcpState::kTimeWait)];
       count_arrow(TcpState::kTimeWait, TcpState::kClosed);
       store.kill(entry);
-      listen_arrives(segment, hash, *listener);
+      answer_syn(segment, hash, *listener);
       iss_floor_.reset();
       return;
     }

@@ -75,6 +75,16 @@ unsigned TcpEngine::expire_timers(unsigned budget) {
     done += n;
     if (n < want) break;
   }
+  while (done < budget) {
+    const unsigned want = std::min<unsigned>(budget - done, expired.size());
+    const unsigned n = syn_.expired(tick_, std::span<std::uint32_t>(expired.data(), want));
+    for (unsigned i = 0; i < n; ++i) {
+      if (i + 4 < n) __builtin_prefetch(&syn_[expired[i + 4]]);
+      on_syn_timer(expired[i]);
+    }
+    done += n;
+    if (n < want) break;
+  }
   const auto gone = [&](auto& store, RefKind kind) {
     return store.advance(tick_, budget - std::min(done, budget),
                          [&](std::uint32_t i) { forget(store, kind, i, TcpCounter::kTimeWaitExpired); });
@@ -117,10 +127,7 @@ void TcpEngine::on_retransmit(std::uint32_t index) {
   std::uint8_t limit = tcp.data_retries;
   if (hot.has(kTcbSynUnacked))
     limit = hot.state == TcpState::kSynSent ? settings(index).syn_retries : tcp.syn_ack_retries;
-  if (cold.retransmits >= limit || user_timeout_passed(index)) {
-    const bool passive = hot.state == TcpState::kSynReceived && !hot.has(kTcbActiveOpen);
-    return release(index, give_up_reason(index), passive ? TcpState::kListen : TcpState::kClosed);
-  }
+  if (cold.retransmits >= limit || user_timeout_passed(index)) return release(index, give_up_reason(index));
   ++cold.retransmits;
   rto_back_off(cold, config_.tcp);
   if (!hot.has(kTcbSynUnacked)) congestion_on_timeout(hot, cold, cold.retransmits == 1);
@@ -185,7 +192,8 @@ void TcpEngine::on_life(std::uint32_t index) {
 
 std::optional<Instant> TcpEngine::next_timer() const {
   std::optional<Tick> next = wheel_.next_expiry_bound();
-  for (const std::optional<Tick> bound : {time_wait4_.next_expiry_bound(), time_wait6_.next_expiry_bound()}) {
+  for (const std::optional<Tick> bound :
+       {time_wait4_.next_expiry_bound(), time_wait6_.next_expiry_bound(), syn_.next_expiry_bound()}) {
     if (bound && (!next || earlier(*bound, *next))) next = bound;
   }
   if (!next) return std::nullopt;

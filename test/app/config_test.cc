@@ -301,11 +301,14 @@ TEST(Config, RefusesWhatAShardWouldRefuse) {
                    "t.toml:769: setting 'listen[255].port' = 1000: is one [[listen]] of 256; use at most 255");
 }
 
-TEST(Config, DefaultBacklogLeavesHalfOfTheConnections) {
+TEST(Config, BacklogFitsThePoolThatAllListenersShare) {
   const std::string listen = "[[listen]]\nport = 7\nservice = \"echo\"\n";
   EXPECT_EQ(parse(kPort + listen).config.listen.at(0).backlog, 16384u);
-  EXPECT_EQ(parse(kPort + listen + "[limits]\nconnections = 1000\n").config.listen.at(0).backlog, 500u);
-  EXPECT_EQ(parse(kPort + listen + "backlog = 900\n[limits]\nconnections = 1000\n").config.listen.at(0).backlog, 900u);
+  EXPECT_EQ(parse(kPort + listen + "[limits]\nsyn_received = 1000\n").config.listen.at(0).backlog, 1000u);
+  EXPECT_EQ(parse(kPort + listen + "backlog = 900\n[limits]\nsyn_received = 1000\n").config.listen.at(0).backlog, 900u);
+  expect_one_error(std::string(kPort) + listen + "backlog = 1001\n[limits]\nsyn_received = 1000\n",
+                   "t.toml:6: setting 'listen[0].backlog' = 1001: is above limits.syn_received (1000), which all "
+                   "listeners share; raise that or lower this");
 }
 
 }  // namespace

@@ -317,10 +317,10 @@ std::uint64_t Ladder::arrow(TcpState from, TcpState to) {
 void Ladder::expect_gone(Where where) {
   const ShardCounters c = host_->shard().counters();
   const bool timer = host_->shard().next_timer().has_value();
-  if (c.connections != 0 || c.time_wait != 0 || c.buffers_in_use != 0 || timer) {
+  if (c.connections != 0 || c.syn_entries != 0 || c.time_wait != 0 || c.buffers_in_use != 0 || timer) {
     ADD_FAILURE_AT(where.file_name(), static_cast<int>(where.line()))
-        << "left over: " << c.connections << " connections, " << c.time_wait << " in TIME-WAIT, " << c.buffers_in_use
-        << " buffers, timer " << (timer ? "running" : "none") << "\n"
+        << "left over: " << c.connections << " connections, " << c.syn_entries << " half open, " << c.time_wait
+        << " in TIME-WAIT, " << c.buffers_in_use << " buffers, timer " << (timer ? "running" : "none") << "\n"
         << text();
   }
 }

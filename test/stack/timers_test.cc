@@ -216,7 +216,7 @@ TEST_P(Rfc9293_3_8_4, MassExpiryIsCutByTheBudgetAndNothingIsLost) {
     l.new_flow(static_cast<std::uint16_t>(20'000 + i));
     l.send(seg(kSyn).mss(1460));
   }
-  EXPECT_EQ(l.shard().counters().connections, 300u);
+  EXPECT_EQ(l.shard().counters().syn_entries, 300u);
   l.advance(Duration::ms(2500));
   l.expect_gone();
 }

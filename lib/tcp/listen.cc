@@ -1,0 +1,344 @@
+// Passive opens: LISTEN (RFC 9293 3.10.7.2), and SYN-RECEIVED as a compact entry until the ACK of the handshake comes.
+// What that ACK brings goes through the same steps as every other segment (segment_arrives.cc), on the Tcb it makes.
+
+#include <algorithm>
+
+#include "tcp/ecn.hh"
+#include "tcp/engine.hh"
+#include "tcp/isn.hh"
+
+namespace tidegate {
+namespace {
+
+/// RFC 7323 5.2: timestamps compare circularly.
+bool timestamp_before(std::uint32_t a, std::uint32_t b) { return static_cast<std::int32_t>(a - b) < 0; }
+
+}  // namespace
+
+// 3.10.7.2
+void TcpEngine::listen_arrives(const Segment& segment, std::uint64_t hash, TcpListener& listener) {
+  // First, an RST: it cannot be valid.
+  if (segment.has(kRst)) return drop(Drop::kTcpUnexpectedRst);
+  // Second, an ACK: unless it brings back a cookie, what it acknowledges was not sent from here.
+  if (segment.has(kAck)) {
+    if (!segment.has(kSyn) && cookies_expected()) return cookie_arrives(segment, hash, listener);
+    drop(Drop::kTcpBadAck);
+    return reply_reset(segment);
+  }
+  // Third, a SYN; fourth, anything else is dropped.
+  if (!segment.has(kSyn)) return drop(Drop::kTcpBadFlags);
+  if (draining_) return drop(Drop::kDraining);
+  // A handshake that could not end in a connection is not begun (Linux: a full accept queue).
+  if (!tcb_available(segment.key)) return drop(Drop::kConnectionTableFull);
+  if (listener.paused) {
+    counters_.add(TcpCounter::kBacklogDrops);
+    return drop(Drop::kListenBacklogFull);
+  }
+  answer_syn(segment, hash, listener);
+}
+
+void TcpEngine::answer_syn(const Segment& segment, std::uint64_t hash, TcpListener& listener) {
+  const bool room = entry_available(listener);
+  // What takes over from TIME-WAIT has shown that its address is its own, and a cookie could not keep above the old
+  // sequence numbers (RFC 9293 3.6.1).
+  if (cookies_wanted(listener) && !(iss_floor_ && room)) return send_cookie(segment, listener);
+  if (room) return add_syn_entry(segment, hash, listener);
+  counters_.add(TcpCounter::kBacklogDrops);
+  drop(Drop::kListenBacklogFull);
+}
+
+bool TcpEngine::tcb_available(const FlowKey& key) const {
+  return pool_.in_use() < pool_.capacity() && (key.is_v4() || pool_v6_.in_use() < pool_v6_.capacity());
+}
+
+/// LISTEN to SYN-RECEIVED, answered at once. Data on the SYN is not kept (and not acknowledged): the peer repeats it
+/// when the handshake is over.
+void TcpEngine::add_syn_entry(const Segment& segment, std::uint64_t hash, TcpListener& listener) {
+  const std::uint32_t i = syn_.add(segment.key);
+  if (i == kNone || !table_.insert(hash, make_ref(RefKind::kSyn, i))) {
+    if (i != kNone) syn_.remove(i);
+    return drop(Drop::kConnectionTableFull);
+  }
+  ++table_version_;
+  ++listener.syn_received;
+  counters_.add(TcpCounter::kPassiveOpens);
+  count_arrow(TcpState::kListen, TcpState::kSynReceived);
+  ++in_state_[static_cast<std::size_t>(TcpState::kSynReceived)];
+
+  SynEntry& entry = syn_[i];
+  entry.irs = segment.seq;
+  entry.iss = initial_sequence_number(config_.isn_key, segment.key, now_);
+  // RFC 9293 3.6.1 and RFC 6191: a connection that takes over from TIME-WAIT starts above everything its predecessor
+  // sent.
+  if (iss_floor_ && entry.iss <= *iss_floor_) entry.iss = *iss_floor_;
+  entry.ts_offset = config_.tcp.timestamps ? timestamp_offset(config_.isn_key, segment.key) : 0;
+  entry.options = negotiate(segment);
+  entry.window = segment.window;
+  entry.listener = static_cast<std::uint8_t>(&listener - listeners_.data());
+  entry.sent_us = now_us_;
+  syn_.arm(i, tick_ + config_.tcp.rto_initial_ms);
+  send_syn_ack(entry);
+}
+
+/// What both ends put on their SYN decides what the connection uses (RFC 9293 3.1, RFC 7323 2.2 and 3.2, RFC 2018 2).
+SynOptions TcpEngine::negotiate(const Segment& segment) const {
+  const TcpConfig& tcp = config_.tcp;
+  const bool v4 = segment.key.is_v4();
+  SynOptions options;
+  if (segment.has_option(kOptWindowScale) && tcp.window_scaling) {
+    options.flags |= kSynWindowScale;
+    options.send_shift = segment.window_scale;
+  }
+  if (segment.has_option(kOptTimestamps) && tcp.timestamps) {
+    options.flags |= kSynTimestamps;
+    options.ts_recent = segment.ts_value;
+  }
+  if (segment.has_option(kOptSackPermitted) && tcp.sack) options.flags |= kSynSack;
+  if (ecn_agreed(segment, tcp)) options.flags |= kSynEcn;
+  // RFC 9293 3.7.1 (MUST-15, MUST-16), RFC 6691: the option counts no options, and without it 536 or 1220 holds. Below
+  // 64 it is a way to make us send headers only.
+  std::uint16_t mss = v4 ? 536 : 1220;
+  if (segment.has_option(kOptMss)) mss = std::max<std::uint16_t>(segment.mss, 64);
+  mss = std::min(mss, v4 ? config_.mss_v4 : config_.mss_v6);
+  options.mss = options.has(kSynTimestamps) ? static_cast<std::uint16_t>(mss - 12) : mss;
+  return options;
+}
+
+void TcpEngine::apply_options(std::uint32_t index, const SynOptions& options) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  if (options.has(kSynWindowScale)) {
+    hot.set(kTcbWindowScale);
+    hot.window_shifts = static_cast<std::uint8_t>((options.send_shift << 4) | receive_shift_);
+  }
+  if (options.has(kSynTimestamps)) {
+    hot.set(kTcbTimestamps);
+    cold.ts_recent = options.ts_recent;
+    cold.ts_recent_ms = now_ms_;
+  }
+  if (options.has(kSynSack)) hot.set(kTcbSack);
+  if (options.has(kSynEcn)) hot.set(kTcbEcn);
+  // A user may want smaller ones than the configuration (an active open's TCP_MAXSEG).
+  const unsigned most = announced_mss(index) - (options.has(kSynTimestamps) ? 12u : 0u);
+  hot.mss = path_mss(index, static_cast<std::uint16_t>(std::min<unsigned>(options.mss, most)));
+}
+
+/// The window of a SYN-ACK, never scaled (RFC 7323 2.2).
+std::uint16_t TcpEngine::syn_window() const {
+  return static_cast<std::uint16_t>(std::min<std::uint32_t>(config_.tcp.receive_buffer_bytes, 65535));
+}
+
+/// A segment of a connection that has no Tcb yet; the caller fills in the rest and pushes it.
+TxIntent& TcpEngine::bare_intent(const FlowKey& key, SeqNum seq, SeqNum ack, std::uint8_t flags) {
+  TxIntent& intent = intents_.next();
+  intent.key = key;
+  intent.tcb = kNone;
+  intent.chunk = kNone;
+  intent.segment = SegmentOut{};
+  intent.segment.seq = seq;
+  intent.segment.ack = ack;
+  intent.segment.flags = flags;
+  counters_.add(TcpCounter::kSegmentsOut);
+  return intent;
+}
+
+/// A SYN-ACK echoes only what was offered.
+void TcpEngine::send_syn_ack(const FlowKey& key, SeqNum iss, SeqNum rcv_nxt, const SynOptions& options,
+                             std::uint32_t ts_value) {
+  const unsigned ecn = options.has(kSynEcn) ? unsigned{kEce} : 0u;
+  SegmentOut& out = bare_intent(key, iss, rcv_nxt, static_cast<std::uint8_t>(kSyn | kAck | ecn)).segment;
+  out.window = syn_window();
+  out.mss = key.is_v4() ? config_.mss_v4 : config_.mss_v6;
+  out.options = kOptMss;
+  if (options.has(kSynWindowScale)) {
+    out.options |= kOptWindowScale;
+    out.window_scale = receive_shift_;
+  }
+  if (options.has(kSynSack)) out.options |= kOptSackPermitted;
+  if (options.has(kSynTimestamps)) {
+    out.options |= kOptTimestamps;
+    out.ts_value = ts_value;
+    out.ts_echo = options.ts_recent;
+  }
+  intents_.push();
+}
+
+void TcpEngine::send_syn_ack(const SynEntry& entry) {
+  send_syn_ack(entry.key(), entry.iss, entry.rcv_nxt(), entry.options, now_ms_ + entry.ts_offset);
+}
+
+/// An ACK in SYN-RECEIVED, for what is not acceptable.
+void TcpEngine::send_syn_received_ack(const SynEntry& entry) {
+  SegmentOut& out = bare_intent(entry.key(), entry.iss + 1, entry.rcv_nxt(), kAck).segment;
+  const unsigned shift = entry.options.has(kSynWindowScale) ? receive_shift_ : 0u;
+  out.window = static_cast<std::uint16_t>(std::min<std::uint32_t>(config_.tcp.receive_buffer_bytes >> shift, 65535));
+  if (entry.options.has(kSynTimestamps)) {
+    out.options = kOptTimestamps;
+    out.ts_value = now_ms_ + entry.ts_offset;
+    out.ts_echo = entry.options.ts_recent;
+  }
+  intents_.push();
+}
+
+/// The first step of 3.10.7.4, within the limit that holds for connections too.
+void TcpEngine::answer_syn_received(std::uint32_t i, const Segment& segment) {
+  const bool data = segment.payload_len > 0 || (segment.has(kFin) && !segment.has(kSyn));
+  if (data || answer_allowed(handshake_mark(i))) send_syn_received_ack(syn_[i]);
+}
+
+// 3.10.7.4 in SYN-RECEIVED of a passive open, up to the ACK that makes the Tcb.
+void TcpEngine::syn_received_arrives(std::uint32_t i, const Segment& segment, std::uint64_t hash) {
+  SynEntry& entry = syn_[i];
+  const SeqNum rcv_nxt = entry.rcv_nxt();
+  const bool syn_again = segment.has(kSyn) && segment.seq == entry.irs;
+  if (syn_again && !segment.has(kAck)) {
+    // The SYN again: our SYN-ACK was lost. Say it again rather than a bare ACK the peer cannot use.
+    drop(Drop::kTcpOutOfWindow);
+    entry.options.flags |= kSynAnsweredTwice;
+    counters_.add(TcpCounter::kRetransmittedSegments);
+    return send_syn_ack(entry);
+  }
+  // First, the sequence number: PAWS (RFC 7323 5.3 R1), then the window the SYN-ACK has offered.
+  if (entry.options.has(kSynTimestamps) && segment.has_option(kOptTimestamps) && !segment.has(kRst) &&
+      timestamp_before(segment.ts_value, entry.options.ts_recent)) {
+    drop(Drop::kTcpPaws);
+    return answer_syn_received(i, segment);
+  }
+  // A SYN-ACK whose SYN is known is looked at for its ACK (figure 8); the Tcb strips it in the same way.
+  const SeqNum seq = syn_again ? rcv_nxt : segment.seq;
+  const std::uint32_t len = segment.seq_len() - (syn_again ? 1u : 0u);
+  const std::uint32_t window = syn_window();
+  const bool acceptable = len == 0 ? seq.in_window(rcv_nxt, window + 1)
+                                   : seq.in_window(rcv_nxt, window) || (seq + (len - 1)).in_window(rcv_nxt, window);
+  if (!acceptable) {
+    drop(Drop::kTcpOutOfWindow);
+    if (!segment.has(kRst)) answer_syn_received(i, segment);
+    return;
+  }
+  // Second, the RST bit: RFC 5961 3.2; a passive open returns to LISTEN and nobody hears of it.
+  if (segment.has(kRst)) {
+    if (seq == rcv_nxt) {
+      counters_.add(TcpCounter::kResetsIn);
+      return forget_syn(i);
+    }
+    drop(Drop::kTcpUnexpectedRst);
+    if (challenge_allowed(handshake_mark(i))) send_syn_received_ack(entry);
+    return;
+  }
+  // Fourth, the SYN bit: a passive open returns to LISTEN.
+  if (segment.has(kSyn) && !syn_again) {
+    drop(Drop::kTcpSynInWindow);
+    return forget_syn(i);
+  }
+  // Fifth, the ACK field.
+  if (!segment.has(kAck)) return drop(Drop::kTcpNoAckFlag);
+  if (segment.ack != entry.iss + 1) {
+    drop(Drop::kTcpBadAck);
+    return reply_reset(segment);
+  }
+  // A pause says that accepted connections wait to be taken (Linux: a full accept queue), and Tcbs may have run out
+  // since the SYN: nothing is said, and the peer repeats its data, or we our SYN-ACK, while the entry lives.
+  const std::uint32_t index = listeners_[entry.listener].paused ? kNone : promote(i, hash);
+  if (index == kNone) {
+    counters_.add(TcpCounter::kAcceptOverflow);
+    return drop(Drop::kConnectionTableFull);
+  }
+  synchronized_arrives(index, segment);
+}
+
+/// A Tcb of a passive open, as it stands when its SYN-ACK has been sent.
+std::uint32_t TcpEngine::make_passive(const FlowKey& key, SeqNum irs, SeqNum iss, std::uint32_t ts_offset,
+                                      const SynOptions& options, std::uint8_t listener) {
+  const std::uint32_t index = allocate_tcb(key, iss, ts_offset);
+  if (index == kNone) return kNone;
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  hot.service = listeners_[listener].service;
+  hot.listener = listener;
+  hot.rcv_nxt = irs + 1;
+  hot.rcv_adv = hot.rcv_nxt + syn_window();
+  hot.snd_nxt = iss + 1;
+  cold.snd_max = hot.snd_nxt;
+  cold.last_ack_sent = hot.rcv_nxt;
+  cold.snd_wl1 = irs;
+  cold.snd_wl2 = iss;
+  apply_options(index, options);
+  return index;
+}
+
+/// The entry becomes a Tcb in SYN-RECEIVED, as which it is counted already.
+std::uint32_t TcpEngine::promote(std::uint32_t i, std::uint64_t hash) {
+  const SynEntry& entry = syn_[i];
+  const std::uint32_t index =
+      make_passive(entry.key(), entry.irs, entry.iss, entry.ts_offset, entry.options, entry.listener);
+  if (index == kNone) return kNone;
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  hot.snd_wnd = entry.window;
+  cold.max_snd_wnd = hot.snd_wnd;
+  if (entry.retransmits > 0) {
+    hot.set(kTcbSynRetransmitted);
+  } else if (!entry.options.has(kSynAnsweredTwice)) {
+    hot.set(kTcbTiming);
+    cold.rtt_seq = hot.snd_nxt;
+    cold.rtt_start_us = entry.sent_us;
+  }
+  hot.state = TcpState::kSynReceived;
+  table_.replace(hash, make_ref(RefKind::kSyn, i), make_ref(RefKind::kTcb, index));
+  ++table_version_;
+  --listeners_[entry.listener].syn_received;
+  syn_.remove(i);
+  return index;
+}
+
+/// SYN-RECEIVED to LISTEN; nobody hears of it.
+void TcpEngine::forget_syn(std::uint32_t i) {
+  table_.erase(hash_of(syn_[i].key()), make_ref(RefKind::kSyn, i));
+  ++table_version_;
+  count_arrow(TcpState::kSynReceived, TcpState::kListen);
+  --in_state_[static_cast<std::size_t>(TcpState::kSynReceived)];
+  --listeners_[syn_[i].listener].syn_received;
+  syn_.remove(i);
+}
+
+/// RFC 6298 (5.4) to (5.6): the SYN-ACK again, and the timeout doubles.
+void TcpEngine::on_syn_timer(std::uint32_t i) {
+  SynEntry& entry = syn_[i];
+  const TcpConfig& tcp = config_.tcp;
+  counters_.add(TcpCounter::kRetransmitTimeouts);
+  if (entry.retransmits >= tcp.syn_ack_retries) {
+    counters_.add(TcpCounter::kSynCacheExpired);
+    return forget_syn(i);
+  }
+  ++entry.retransmits;
+  counters_.add(TcpCounter::kRetransmittedSegments);
+  const std::uint64_t timeout_ms = std::uint64_t{tcp.rto_initial_ms} << std::min<unsigned>(entry.retransmits, 16);
+  syn_.arm(i, tick_ + static_cast<std::uint32_t>(std::min<std::uint64_t>(timeout_ms, tcp.rto_max_ms)));
+  send_syn_ack(entry);
+}
+
+/// A listener ends: nobody would hear of those that are on their way to it.
+void TcpEngine::forget_handshakes(std::size_t listener) {
+  for (std::uint32_t i = 0; listeners_[listener].syn_received > 0 && i < syn_.high_water(); ++i) {
+    if (syn_.alive(i) && syn_[i].listener == listener) forget_syn(i);
+  }
+}
+
+/// RFC 9293 3.10.5 ABORT of every handshake under way.
+void TcpEngine::abort_handshakes() {
+  for (std::uint32_t i = 0; i < syn_.high_water(); ++i) {
+    if (!syn_.alive(i)) continue;
+    const SynEntry& entry = syn_[i];
+    (void)bare_intent(entry.key(), entry.iss + 1, entry.rcv_nxt(), kRst | kAck);
+    counters_.add(TcpCounter::kResetsOut);
+    intents_.push();
+    table_.erase(hash_of(entry.key()), make_ref(RefKind::kSyn, i));
+    ++table_version_;
+    count_arrow(TcpState::kSynReceived, TcpState::kClosed);
+    --in_state_[static_cast<std::size_t>(TcpState::kSynReceived)];
+    --listeners_[entry.listener].syn_received;
+    syn_.remove(i);
+  }
+}
+
+}  // namespace tidegate

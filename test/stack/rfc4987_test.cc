@@ -1,0 +1,412 @@
+/// RFC 4987: the SYN cache and SYN cookies, seen from the wire.
+
+#include "ladder.hh"
+
+namespace tidegate {
+namespace {
+
+TG_FAMILY_SUITE(Rfc4987);
+
+constexpr std::uint16_t kFirstPort = 30'000;
+
+std::uint16_t our_mss(Family family) { return family == Family::kV4 ? 1460 : 1440; }
+std::uint16_t port_after(std::uint16_t first, unsigned i) { return static_cast<std::uint16_t>(first + i); }
+
+/// SYNs nobody will complete, as many as the backlog takes.
+void fill_backlog(Ladder& l, unsigned n) {
+  const Ladder::Flow old = l.flow;
+  for (unsigned i = 0; i < n; ++i) {
+    l.new_flow(port_after(kFirstPort, i));
+    l.send(seg(kSyn).mss(1460));
+  }
+  EXPECT_EQ(l.count(TcpCounter::kSynCookiesSent), 0u);
+  l.flow = old;
+  l.forget_sent();
+}
+
+/// A SYN with everything a modern client offers, answered with a cookie and all of it; gives our timestamp.
+std::uint32_t offer_all(Ladder& l, std::uint16_t mss = 1400) {
+  l.send(seg(kSyn).mss(mss).wscale(7).sack_ok().ts(1000, 0));
+  const Sent syn_ack = l.expect(seg(kSyn | kAck).seq(0).ack(1));
+  EXPECT_TRUE(syn_ack.tcp.window_scale);
+  EXPECT_TRUE(syn_ack.tcp.sack_permitted);
+  EXPECT_TRUE(syn_ack.tcp.timestamps);
+  return syn_ack.tcp.timestamps ? syn_ack.tcp.timestamps->value : 0;
+}
+
+TEST_P(Rfc4987, FullBacklogIsAnsweredWithACookieForWhichNothingIsKept) {
+  LadderSetup s = setup();
+  s.backlog = 2;
+  Ladder l(s);
+  fill_backlog(l, 2);
+  l.send(seg(kSyn).mss(1460));
+  l.expect(seg(kSyn | kAck).seq(0).ack(1).mss(our_mss(GetParam())));
+  EXPECT_EQ(l.count(TcpCounter::kSynCookiesSent), 1u);
+  EXPECT_EQ(l.shard().counters().syn_entries, 2u);
+  EXPECT_EQ(l.shard().counters().connections, 0u);
+  EXPECT_EQ(l.shard().counters().listeners_on_cookies, 1u);
+  EXPECT_EQ(l.dropped(Drop::kListenBacklogFull), 0u);
+  l.send(seg(kAck));
+  EXPECT_EQ(l.state(), TcpState::kEstablished);
+  EXPECT_EQ(l.service().count(EventType::kAccepted), 1u);
+  EXPECT_EQ(l.count(TcpCounter::kSynCookiesAccepted), 1u);
+  EXPECT_EQ(l.arrow(TcpState::kSynReceived, TcpState::kEstablished), 1u);
+  l.write("hello");
+  l.expect(seg(kAck).seq(1).ack(1).data("hello"));
+}
+
+TEST_P(Rfc4987, DataAndFinOnTheAckThatBringsTheCookieAreTaken) {
+  LadderSetup s = setup();
+  s.tcp.syn_cookies = SynCookieMode::kAlways;
+  Ladder l(s);
+  l.send(seg(kSyn).mss(1460));
+  l.expect(seg(kSyn | kAck).seq(0).ack(1));
+  EXPECT_EQ(l.shard().counters().syn_entries, 0u);
+  l.send(seg(kAck | kFin).data("GET"));
+  l.expect(seg(kAck).seq(1).ack(5));
+  EXPECT_EQ(l.service().received(), "GET");
+  EXPECT_EQ(l.service().count(EventType::kPeerClosed), 1u);
+  EXPECT_EQ(l.state(), TcpState::kCloseWait);
+}
+
+TEST_P(Rfc4987, CookieKeepsMssWindowScaleSackAndTimestamps) {
+  LadderSetup s = setup();
+  s.tcp.syn_cookies = SynCookieMode::kAlways;
+  Ladder l(s);
+  const std::uint32_t stamp = offer_all(l, 1400);
+  l.send(seg(kAck).seq(1).ack(1).win(5).ts(1001, stamp));
+  EXPECT_EQ(l.state(), TcpState::kEstablished);
+  l.write(std::string(20'000, 'w'));
+  EXPECT_EQ(l.expect(seg(kAck).seq(1).len(640)).tcp.timestamps->echo, 1001u) << "5 << 7 octets of window";
+  l.expect_nothing();
+  l.send(seg(kAck).seq(1).ack(641).win(20'000).ts(1002, stamp));
+  EXPECT_EQ(l.expect(seg(kAck).seq(641).len(1388)).tcp.payload.size(), 1388u) << "1400 less the timestamps";
+  l.forget_sent();
+  l.send(seg(kAck).seq(11).ts(1003, stamp).data("ahead"));
+  const auto ack = l.next();
+  ASSERT_TRUE(ack);
+  EXPECT_EQ(ack->tcp.sack.size(), 1u);
+}
+
+TEST_P(Rfc4987, WithoutTimestampsOnlyTheMssIsKeptAndNothingElseAgreedTo) {
+  LadderSetup s = setup();
+  s.tcp.syn_cookies = SynCookieMode::kAlways;
+  Ladder l(s);
+  l.send(seg(kSyn).mss(1400).wscale(7).sack_ok());
+  const Sent syn_ack = l.expect(seg(kSyn | kAck).seq(0).ack(1));
+  EXPECT_FALSE(syn_ack.tcp.window_scale);
+  EXPECT_FALSE(syn_ack.tcp.sack_permitted);
+  EXPECT_FALSE(syn_ack.tcp.timestamps);
+  l.send(seg(kAck).win(1400));
+  l.write(std::string(5000, 'w'));
+  l.expect(seg(kAck).seq(1).len(1400));
+  l.expect_nothing();
+}
+
+TEST_P(Rfc4987, OurTimestampsNeverGoBackAfterACookie) {
+  LadderSetup s = setup();
+  s.tcp.syn_cookies = SynCookieMode::kAlways;
+  for (unsigned ms = 0; ms < 70; ++ms) {
+    Ladder l(s);
+    l.advance(Duration::ms(ms));
+    const std::uint32_t stamp = offer_all(l);
+    l.send(seg(kAck).seq(1).ack(1).ts(1001, stamp).data("x"));
+    l.write("y");
+    l.advance(Duration::ms(50));
+    const auto first = l.next();
+    ASSERT_TRUE(first && first->tcp.timestamps);
+    EXPECT_GE(static_cast<std::int32_t>(first->tcp.timestamps->value - stamp), 0);
+  }
+}
+
+TEST_P(Rfc4987, AnAckThatBringsNoCookieIsAnsweredAsInListenAndCounted) {
+  LadderSetup s = setup();
+  s.tcp.syn_cookies = SynCookieMode::kAlways;
+  Ladder l(s);
+  l.send(seg(kSyn).mss(1460));
+  l.expect(seg(kSyn | kAck).seq(0).ack(1));
+  l.send(seg(kAck).ack(1 + 64));
+  l.expect(seg(kRst).seq(1 + 64));
+  l.send(seg(kAck).seq(2).ack(1));
+  l.expect(seg(kRst).seq(1));
+  l.send(seg(kAck).ack(1).ts(5, 6));
+  l.expect(seg(kRst).seq(1));
+  EXPECT_EQ(l.count(TcpCounter::kSynCookiesFailed), 3u);
+  EXPECT_EQ(l.state(), TcpState::kClosed);
+  l.send(seg(kAck).ack(1));
+  EXPECT_EQ(l.state(), TcpState::kEstablished);
+}
+
+TEST_P(Rfc4987, ResetsForFailedCookiesAreLimited) {
+  LadderSetup s = setup();
+  s.tcp.syn_cookies = SynCookieMode::kAlways;
+  s.tcp.reset_limit_per_s = 3;
+  Ladder l(s);
+  l.send(seg(kSyn).mss(1460));
+  l.forget_sent();
+  for (unsigned i = 0; i < 10; ++i) l.send(seg(kAck).raw_seq(i).raw_ack(4711 + i));
+  EXPECT_EQ(l.waiting(), 3u);
+  EXPECT_EQ(l.count(TcpCounter::kSynCookiesFailed), 10u);
+}
+
+TEST_P(Rfc4987, CookieIsGoodForAMinuteAndNotForThree) {
+  LadderSetup s = setup();
+  s.tcp.syn_cookies = SynCookieMode::kAlways;
+  for (const auto& [seconds, good] : {std::pair{59, true}, std::pair{121, false}, std::pair{600, false}}) {
+    Ladder l(s);
+    const std::uint32_t stamp = offer_all(l);
+    l.advance(Duration::seconds(seconds));
+    l.send(seg(kAck).seq(1).ack(1).ts(1001, stamp));
+    EXPECT_EQ(l.state(), good ? TcpState::kEstablished : TcpState::kClosed) << seconds;
+  }
+}
+
+TEST_P(Rfc4987, QuietListenersTakeNoCookies) {
+  LadderSetup s = setup();
+  s.adjust = [](ShardConfig& config) { config.cookie_keys.current = {1, 2}; };
+  Ladder l(s);
+  SynCookies forger({HashKey{1, 2}, std::nullopt, false}, 60'000);
+  SynOptions options;
+  options.mss = 1460;
+  const FlowKey key{l.shard_address(), l.peer_address(), Ladder::kListenPort, l.flow.peer_port};
+  const SeqNum cookie = forger.make(key, SeqNum(l.flow.peer_iss), options, l.now().as_ms());
+  l.send(seg(kAck).seq(1).raw_ack(cookie.value() + 1));
+  EXPECT_EQ(l.state(), TcpState::kClosed) << "none was sent, so none can come back";
+  EXPECT_EQ(l.count(TcpCounter::kSynCookiesFailed), 0u);
+}
+
+TEST_P(Rfc4987, CookiesEndWhenThePressureHasPassed) {
+  LadderSetup s = setup();
+  s.backlog = 32;
+  s.tcp.syn_ack_retries = 1;
+  Ladder l(s);
+  fill_backlog(l, 32);
+  const auto cookie_for = [&l](unsigned i) {
+    const std::uint64_t before = l.count(TcpCounter::kSynCookiesSent);
+    l.new_flow(port_after(41'000, i));
+    l.send(seg(kSyn).mss(1460));
+    EXPECT_EQ(l.waiting(), 1u);
+    l.forget_sent();
+    return l.count(TcpCounter::kSynCookiesSent) != before;
+  };
+  EXPECT_TRUE(cookie_for(0));
+  l.advance(Duration::seconds(4));
+  l.forget_sent();
+  EXPECT_EQ(l.shard().counters().syn_entries, 0u);
+  EXPECT_TRUE(cookie_for(1)) << "empty, but not for long enough";
+  l.advance(Duration::seconds(2));
+  EXPECT_TRUE(cookie_for(2)) << "below half since some moment of this stretch: another is observed";
+  l.advance(Duration::seconds(4));
+  EXPECT_TRUE(cookie_for(3));
+  l.advance(Duration::ms(1100));
+  EXPECT_FALSE(cookie_for(4));
+  EXPECT_EQ(l.shard().counters().syn_entries, 1u);
+  EXPECT_EQ(l.shard().counters().listeners_on_cookies, 0u);
+  EXPECT_EQ(l.count(TcpCounter::kSynCookiesStarted), 1u);
+}
+
+TEST_P(Rfc4987, CookiesGoOnWhileMostOfThemStayUnanswered) {
+  LadderSetup s = setup();
+  s.backlog = 32;
+  s.tcp.syn_ack_retries = 0;
+  Ladder l(s);
+  fill_backlog(l, 32);
+  for (unsigned i = 0; i < 200; ++i) {
+    l.new_flow(port_after(41'000, i));
+    l.send(seg(kSyn).mss(1460));
+    l.advance(Duration::ms(200));
+  }
+  EXPECT_EQ(l.count(TcpCounter::kSynCookiesSent), 200u);
+  EXPECT_EQ(l.count(TcpCounter::kSynCookiesStarted), 1u);
+}
+
+TEST_P(Rfc4987, CookiesEndAlthoughHonestClientsComeInNumbers) {
+  LadderSetup s = setup();
+  s.backlog = 32;
+  s.tcp.syn_ack_retries = 0;
+  Ladder l(s);
+  fill_backlog(l, 32);
+  for (unsigned i = 0; i < 200; ++i) {
+    l.new_flow(port_after(41'000, i));
+    l.send(seg(kSyn).mss(1460));
+    l.expect(seg(kSyn | kAck).seq(0).ack(1));
+    l.send(seg(kAck));
+    l.advance(Duration::ms(100));
+    l.forget_sent();
+  }
+  EXPECT_EQ(l.service().count(EventType::kAccepted), 200u);
+  EXPECT_LT(l.count(TcpCounter::kSynCookiesSent), 160u);
+  EXPECT_EQ(l.shard().counters().listeners_on_cookies, 0u);
+}
+
+TEST_P(Rfc4987, CookiesStartAtTheShareThatIsSet) {
+  LadderSetup s = setup();
+  s.backlog = 10;
+  s.tcp.syn_cookie_start_percent = 50;
+  Ladder l(s);
+  fill_backlog(l, 5);
+  l.send(seg(kSyn).mss(1460));
+  EXPECT_EQ(l.count(TcpCounter::kSynCookiesSent), 1u);
+  EXPECT_EQ(l.shard().counters().syn_entries, 5u);
+}
+
+TEST_P(Rfc4987, AFloodOfOneListenerLeavesConnectionsToTheOthers) {
+  LadderSetup s = setup();
+  s.backlog = 64;
+  s.adjust = [](ShardConfig& config) {
+    config.limits.syn_received = 64;
+    config.limits.connections = config.limits.connections_v6 = 4;
+  };
+  Ladder l(s);
+  ListenerConfig other;
+  other.port = 81;
+  other.backlog = 64;
+  ASSERT_TRUE(l.shard().listen(other).ok());
+  fill_backlog(l, 64);
+  EXPECT_EQ(l.shard().counters().connections, 0u);
+  for (unsigned i = 0; i < 4; ++i) {
+    l.new_flow(port_after(41'000, i), 81);
+    l.send(seg(kSyn).mss(1460));
+    l.expect(seg(kSyn | kAck).seq(0).ack(1));
+    l.send(seg(kAck));
+    EXPECT_EQ(l.state(), TcpState::kEstablished) << "the pool they share is full, so a cookie, and a Tcb for it";
+  }
+  EXPECT_EQ(l.count(TcpCounter::kSynCookiesAccepted), 4u);
+}
+
+TEST_P(Rfc4987, ConnectionsThatRunOutBeforeTheAckAreWaitedFor) {
+  for (const SynCookieMode mode : {SynCookieMode::kAuto, SynCookieMode::kAlways}) {
+    LadderSetup s = setup();
+    s.tcp.syn_cookies = mode;
+    s.adjust = [](ShardConfig& config) { config.limits.connections = config.limits.connections_v6 = 1; };
+    Ladder l(s);
+    l.send(seg(kSyn).mss(1460));
+    l.expect(seg(kSyn | kAck).seq(0).ack(1));
+    const Ladder::Flow first = l.new_flow(40'001);
+    l.send(seg(kSyn).mss(1460));
+    l.expect(seg(kSyn | kAck).seq(0).ack(1));
+    l.send(seg(kAck));
+    EXPECT_EQ(l.state(), TcpState::kEstablished);
+    const Ladder::Flow second = l.flow;
+    l.flow = first;
+    l.send(seg(kAck).seq(1).data("GET"));
+    l.expect_nothing();
+    EXPECT_EQ(l.count(TcpCounter::kAcceptOverflow), 1u);
+    l.flow = second;
+    l.send(seg(kRst).seq(1));
+    l.flow = first;
+    l.send(seg(kAck).seq(1).data("GET"));
+    EXPECT_EQ(l.state(), TcpState::kEstablished) << "the repeated data finds room";
+    EXPECT_EQ(l.service().received(), "GET");
+  }
+}
+
+TEST_P(Rfc4987, APausedListenerNeitherAnswersSynsNorTakesAcks) {
+  Ladder l(setup());
+  ListenerConfig listener;
+  listener.port = Ladder::kListenPort;
+  l.send(seg(kSyn).mss(1460));
+  l.expect(seg(kSyn | kAck).seq(0).ack(1));
+  ASSERT_TRUE(l.shard().pause_listening(listener, true));
+  l.send(seg(kAck).seq(1).data("GET"));
+  l.expect_nothing();
+  EXPECT_EQ(l.state(), TcpState::kSynReceived);
+  EXPECT_EQ(l.count(TcpCounter::kAcceptOverflow), 1u);
+  ASSERT_TRUE(l.shard().pause_listening(listener, false));
+  l.send(seg(kAck).seq(1).data("GET"));
+  EXPECT_EQ(l.state(), TcpState::kEstablished);
+  EXPECT_EQ(l.service().received(), "GET");
+}
+
+TEST_P(Rfc4987, HandshakesUnderWayAreResetWhenEverythingIs) {
+  Ladder l(setup());
+  l.syn_received(Open::kPassive);
+  l.shard().abort_all();
+  l.run();
+  l.expect(seg(kRst | kAck).seq(1).ack(1));
+  EXPECT_EQ(l.arrow(TcpState::kSynReceived, TcpState::kClosed), 1u);
+  l.expect_gone();
+}
+
+// RFC 9293 3.6.1 while the backlog is full: a new connection still takes over from TIME-WAIT.
+TEST_P(Rfc4987, ATupleInTimeWaitOpensAgainWithACookie) {
+  LadderSetup s = setup();
+  s.backlog = 2;
+  s.tcp.syn_ack_retries = 0;
+  Ladder l(s);
+  l.time_wait();
+  l.forget_sent();
+  fill_backlog(l, 2);
+  l.send(seg(kSyn).seq(100'000).mss(1460));
+  const auto syn_ack = l.next();
+  ASSERT_TRUE(syn_ack);
+  EXPECT_EQ(syn_ack->tcp.flags, kSyn | kAck);
+  EXPECT_EQ(l.count(TcpCounter::kSynCookiesSent), 1u);
+  l.send(seg(kAck).seq(100'001).raw_ack(syn_ack->tcp.seq + 1).data("again"));
+  EXPECT_EQ(l.state(), TcpState::kEstablished);
+  EXPECT_NE(l.service().received().find("again"), std::string::npos);
+}
+
+SynCookieKeys shared_keys() { return {HashKey{11, 22}, std::nullopt, true}; }
+
+// "any of them completes a handshake another one started": two nodes with different secrets of their own.
+TEST_P(Rfc4987, AnotherNodeWithTheKeysFinishesTheHandshake) {
+  LadderSetup first = setup();
+  first.tcp.syn_cookies = SynCookieMode::kAlways;
+  first.adjust = [](ShardConfig& config) {
+    config.cookie_keys = shared_keys();
+    config.wall_clock_offset_ms = 1'790'000'000'000;
+  };
+  LadderSetup second = setup();
+  second.adjust = [](ShardConfig& config) {
+    config.isn_key = {77, 88};
+    config.table_key = {99, 11};
+    config.cookie_keys = shared_keys();
+    // The clocks of `now` have nothing to do with each other; the wall clocks differ by 800 ms.
+    config.wall_clock_offset_ms = 1'790'000'000'000 + 800;
+  };
+  Ladder a(first);
+  Ladder b(second);
+  const std::uint32_t stamp = offer_all(a, 1400);
+  b.flow = a.flow;
+  b.send(seg(kAck).seq(1).ack(1).win(5).ts(1001, stamp).data("GET"));
+  EXPECT_EQ(b.state(), TcpState::kEstablished);
+  EXPECT_EQ(b.service().received(), "GET");
+  EXPECT_EQ(b.count(TcpCounter::kSynCookiesAccepted), 1u);
+  b.write(std::string(3000, 'w'));
+  const Sent data = b.expect(seg(kAck).seq(1).ack(4).len(640));
+  EXPECT_LE(data.tcp.timestamps->value - stamp, 1000u) << "goes on from the other node's timestamps";
+
+  // Without the keys it is an ACK like any other.
+  LadderSetup stranger = setup();
+  stranger.tcp.syn_cookies = SynCookieMode::kAlways;
+  Ladder c(stranger);
+  c.flow = a.flow;
+  c.send(seg(kAck).seq(1).ack(1).ts(1001, stamp));
+  c.expect(seg(kRst).seq(1));
+}
+
+TEST_P(Rfc4987, TimeWaitOfAConnectionFromAnotherNodeAcknowledgesWithoutTimestamps) {
+  LadderSetup s = setup();
+  s.tcp.syn_cookies = SynCookieMode::kAlways;
+  s.adjust = [](ShardConfig& config) { config.cookie_keys = shared_keys(); };
+  LadderSetup t = s;
+  t.adjust = [](ShardConfig& config) {
+    config.cookie_keys = shared_keys();
+    config.isn_key = {5, 6};
+  };
+  Ladder a(s);
+  Ladder b(t);
+  const std::uint32_t stamp = offer_all(a);
+  b.flow = a.flow;
+  b.send(seg(kAck).seq(1).ack(1).ts(1001, stamp));
+  b.close();
+  b.expect(seg(kFin | kAck).seq(1).ack(1));
+  b.send(seg(kFin | kAck).seq(1).ack(2).ts(1002, stamp));
+  b.expect(seg(kAck).seq(2).ack(2));
+  b.send(seg(kFin | kAck).seq(1).ack(2).ts(1003, stamp));
+  EXPECT_FALSE(b.expect(seg(kAck).seq(2).ack(2)).tcp.timestamps);
+}
+
+}  // namespace
+}  // namespace tidegate
