@@ -11,8 +11,8 @@
 namespace tidegate {
 namespace {
 
-/// RFC 7323 5.2: timestamps compare circularly.
-bool timestamp_before(std::uint32_t a, std::uint32_t b) { return static_cast<std::int32_t>(a - b) < 0; }
+/// 0 < b - a < 2^31 (RFC 7323 4): of two that lie opposite neither is before the other.
+bool timestamp_before(std::uint32_t a, std::uint32_t b) { return static_cast<std::int32_t>(b - a) > 0; }
 
 /// RFC 7323 5.5: a ts_recent older than 24 days says nothing.
 constexpr std::uint32_t kTimestampStaleMs = 24u * 24 * 3600 * 1000;
@@ -270,13 +270,10 @@ bool TcpEngine::check_sequence(std::uint32_t index, Segment& segment) {
   const std::uint32_t len = segment.seq_len();
   bool acceptable;
   if (window == 0 && segment.seq == hot.rcv_nxt) {
-    // "Special allowance should be made to accept valid ACKs, URGs, and RSTs" while the window is zero: the text is not
-    // taken.
+    // "Special allowance should be made to accept valid ACKs, URGs, and RSTs" while the window is zero; text stays
+    // untaken (seventh step), and whatever takes sequence space is answered.
     acceptable = true;
-    if (len > 0) {
-      if (segment.payload_len > 0) drop(Drop::kTcpOutOfWindow);
-      if (segment.payload_len > 0) segment.flags = static_cast<std::uint8_t>(segment.flags & ~kFin);
-      segment.payload_len = 0;
+    if (len > 0 && !segment.has(kRst)) {
       hot.set(kTcbAckNow);
       mark_dirty(index);
     }
@@ -303,7 +300,9 @@ void TcpEngine::process_reset(std::uint32_t index, const Segment& segment) {
   const TcbHot& hot = hot_[index];
   if (segment.seq != hot.rcv_nxt) {
     drop(Drop::kTcpUnexpectedRst);
-    return challenge_ack(index);
+    // Left of the window even if its text reaches into it: silence. From there to the right edge: a challenge.
+    if (segment.seq > hot.rcv_nxt) challenge_ack(index);
+    return;
   }
   counters_.add(TcpCounter::kResetsIn);
   // An active open was refused; a passive one returned to LISTEN before there was a Tcb.
@@ -318,6 +317,8 @@ bool TcpEngine::process_ack(std::uint32_t index, const Segment& segment) {
   if (hot.has(kTcbSynUnacked)) {
     if (segment.ack <= hot.snd_una || segment.ack > cold.snd_max) {
       drop(Drop::kTcpBadAck);
+      // The reset is the whole answer, also to a SYN-ACK.
+      hot.clear(kTcbAckNow);
       reply_reset(segment);
       return false;
     }

@@ -54,6 +54,8 @@ void TcpEngine::process_text(std::uint32_t index, const Segment& segment) {
   }
   const auto space = static_cast<std::uint32_t>(std::max(hot.rcv_adv - seq, 0));
   if (len > space) {
+    // A window probe: the ACK that the first step asked for says where we stand.
+    if (space == 0) return drop(Drop::kTcpOutOfWindow);
     len = space;
     fin = false;
   }

@@ -134,6 +134,15 @@ TEST_P(Rfc9293_3_10_7_3, SimultaneousOpenCompletesWithTheOthersSynAck) {
   EXPECT_EQ(l.service().count(EventType::kConnected), 1u);
 }
 
+TEST_P(Rfc9293_3_10_7_3, SynAckWithABadAckInSimultaneousOpenGetsOneResetAndNothingElse) {
+  Ladder l(setup());
+  l.syn_received(Open::kActive);
+  l.send(seg(kSyn | kAck).seq(0).ack(4000).mss(1460));
+  l.expect(seg(kRst).seq(4000));
+  l.expect_nothing();
+  EXPECT_EQ(l.state(), TcpState::kSynReceived);
+}
+
 TEST_P(Rfc9293_3_10_7_3, AcceptableAckWithoutSynChangesNothing) {
   Ladder l(setup());
   l.syn_sent();

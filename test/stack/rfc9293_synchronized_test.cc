@@ -73,6 +73,15 @@ TEST_P(Rfc5961, ResetElsewhereInTheWindowIsChallenged) {
   });
 }
 
+TEST_P(Rfc5961, ResetLeftOfTheWindowIsDroppedEvenIfItsTextReachesInto) {
+  in_each_state(setup(), [](Ladder& l, TcpState state) {
+    l.send(seg(kRst).seq(l.flow.peer_nxt - 1).data("abc"));
+    l.expect_nothing();
+    EXPECT_EQ(l.state(), state);
+    EXPECT_EQ(l.dropped(Drop::kTcpUnexpectedRst), 1u);
+  });
+}
+
 TEST_P(Rfc5961, SynIsChallengedWhereverItsNumberLies) {
   LadderSetup s = setup();
   s.tcp.challenge_ack_interval_ms = 0;
@@ -130,6 +139,19 @@ TEST_P(Rfc5961, AckFromLongAgoIsChallengedAndItsDataDropped) {
   l.send(seg(kAck).seq(1).raw_ack(*l.flow.shard_iss - 500'000).data("inject"));
   l.expect(seg(kAck).seq(1).ack(1));
   EXPECT_EQ(l.service().received(), "");
+}
+
+TEST_P(Rfc5961, OldestAckTakenIsTheLargestWindowBehind) {
+  LadderSetup s = setup();
+  s.peer_window = 1000;
+  Ladder l(s);
+  l.established();
+  l.send(seg(kAck).seq(1).raw_ack(*l.flow.shard_iss + 1 - 1001).data("inject"));
+  l.expect(seg(kAck).seq(1).ack(1));
+  EXPECT_EQ(l.dropped(Drop::kTcpBadAck), 1u);
+  EXPECT_EQ(l.service().received(), "");
+  l.send(seg(kAck).seq(1).raw_ack(*l.flow.shard_iss + 1 - 1000).data("late"));
+  EXPECT_EQ(l.service().received(), "late");
 }
 
 TEST_P(Rfc9293_3_10_7_4, DuplicateAckIsIgnored) {
@@ -218,6 +240,50 @@ TEST_P(Rfc9293_3_10_7_4, ZeroLengthSegmentAtTheRightEdgeIsAcceptable) {
   l.expect_nothing();
   l.send(seg(kAck).seq(1 + 65'536));
   l.expect(seg(kAck).seq(1).ack(1));
+}
+
+TEST_P(Rfc9293_3_10_7_4, WhatMeetsAClosedWindowIsCountedOnce) {
+  LadderSetup s = setup();
+  s.tcp.receive_buffer_bytes = 2048;
+  Ladder l(s);
+  l.service().set_consume(false);
+  l.established();
+  for (int i = 0; i < 2; ++i) l.send(seg(kAck).len(1024));
+  l.advance(Duration::ms(100));
+  l.forget_sent();
+  const std::uint32_t next = l.flow.peer_nxt;
+  const auto drops = [&l] {
+    return l.dropped(Drop::kTcpOutOfWindow) + l.dropped(Drop::kTcpSynInWindow) + l.dropped(Drop::kTcpBadAck);
+  };
+  // A probe, a SYN, and an ACK of what was never sent: each is answered once and is one drop.
+  const Seg unwelcome[] = {seg(kAck).seq(next).data("p"), seg(kSyn).seq(next).data("p"),
+                           seg(kAck).seq(next).ack(5000).data("p")};
+  for (std::uint64_t i = 0; i < std::size(unwelcome); ++i) {
+    l.send(unwelcome[i]);
+    l.expect(seg(kAck).seq(1).ack(next).win(0));
+    l.expect_nothing();
+    EXPECT_EQ(drops(), i + 1);
+  }
+  // A reset with text is a reset and no drop.
+  l.send(seg(kRst).seq(next).data("p"));
+  l.expect_nothing();
+  EXPECT_EQ(l.state(), TcpState::kClosed);
+  EXPECT_EQ(drops(), std::size(unwelcome));
+}
+
+TEST_P(Rfc9293_3_10_7_4, BareFinNeedsNoRoomInAClosedWindow) {
+  LadderSetup s = setup();
+  s.tcp.receive_buffer_bytes = 2048;
+  Ladder l(s);
+  l.service().set_consume(false);
+  l.established();
+  for (int i = 0; i < 2; ++i) l.send(seg(kAck).len(1024));
+  l.advance(Duration::ms(100));
+  l.forget_sent();
+  const std::uint32_t next = l.flow.peer_nxt;
+  l.send(seg(kFin | kAck).seq(next));
+  l.expect(seg(kAck).seq(1).ack(next + 1));
+  EXPECT_EQ(l.state(), TcpState::kCloseWait);
 }
 
 TEST_P(Rfc9293_3_10_7_4, UrgentDataIsOrdinaryData) {
