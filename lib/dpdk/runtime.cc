@@ -73,6 +73,7 @@ void add_counters(ShardCounters& sum, const ShardCounters& other) {
   sum.icmp_in += other.icmp_in;
   sum.polls += other.polls;
   sum.busy_polls += other.busy_polls;
+  sum.lane_segments += other.lane_segments;
   sum.connections += other.connections;
   sum.time_wait += other.time_wait;
   sum.buffers_in_use += other.buffers_in_use;

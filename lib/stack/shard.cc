@@ -323,6 +323,7 @@ ShardCounters Shard::Impl::gather() const {
   c.icmp_in = icmp_in;
   c.polls = polls;
   c.busy_polls = busy_polls;
+  c.lane_segments = engine.lane_segments();
   c.connections = engine.connections();
   c.time_wait = engine.time_wait();
   c.buffers_in_use = engine.buffers_in_use();

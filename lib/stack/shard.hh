@@ -125,6 +125,8 @@ struct ShardCounters {
   std::uint64_t icmp_in = 0;
   std::uint64_t polls = 0;
   std::uint64_t busy_polls = 0;
+  /// Segments that took the lane of healthy connections (tcp/lanes.cc).
+  std::uint64_t lane_segments = 0;
   std::uint32_t connections = 0;
   std::uint32_t time_wait = 0;
   std::uint32_t buffers_in_use = 0;

@@ -39,6 +39,9 @@ struct TcpConfig {
   enum class Ecn : std::uint8_t { kOff, kPassive, kOn };
   Ecn ecn = Ecn::kPassive;
 
+  /// Segments of healthy connections take a shorter way with the same effect (lanes.cc); off for comparison only.
+  bool lanes = true;
+
   /// Delay of a lone ACK (RFC 9293 3.8.6.3 allows up to 500 ms); 0 acknowledges at once.
   std::uint32_t delayed_ack_ms = 40;
   /// Most ACKs that leave without delay at the start of a connection and after a pause (Linux's TCP_MAX_QUICKACKS), at

@@ -182,6 +182,8 @@ class TcpEngine {
   [[nodiscard]] std::uint16_t announced_mss(std::uint32_t index) const;
   [[nodiscard]] const Chunk& chunk(std::uint32_t i) const { return chunks_[i]; }
   [[nodiscard]] const TcpCounters& counters() const { return counters_; }
+  /// Segments that took the lane.
+  [[nodiscard]] std::uint64_t lane_segments() const { return lane_segments_; }
   /// How many connections are in each state now; TIME-WAIT counts entries, LISTEN listeners.
   [[nodiscard]] const std::array<std::uint64_t, kTcpStateCount>& in_state() const { return in_state_; }
   [[nodiscard]] std::uint32_t connections() const { return pool_.in_use(); }
@@ -265,6 +267,11 @@ class TcpEngine {
   void established(std::uint32_t index);
   TcpListener* find_listener(const FlowKey& key);
   void update_send_window(TcbHot& hot, TcbCold& cold, const Segment& segment);
+
+  // lanes.cc
+  [[nodiscard]] bool fits_lane(const TcbHot& hot, const TcbCold& cold, const Segment& segment) const;
+  /// False when the reference must look at the segment; nothing has been changed then.
+  bool lane_arrives(std::uint32_t index, const Segment& segment);
 
   // acknowledge.cc: what an acceptable ACK does
   void acknowledged(std::uint32_t index, const Segment& segment);
@@ -459,6 +466,7 @@ class TcpEngine {
   unsigned event_buffer_ = 0;
   std::size_t n_events_ = 0;
 
+  std::uint64_t lane_segments_ = 0;
   TcpCounters counters_;
   std::array<std::uint64_t, kTcpStateCount> in_state_{};
   IntentQueue intents_;

@@ -67,6 +67,8 @@ void TcpEngine::segment_arrives(const Segment& segment, std::uint64_t hash, std:
   const std::uint32_t index = ref & kRefIndexMask;
   switch (kind_of(ref)) {
     case RefKind::kTcb:
+      if (config_.tcp.lanes && lane_arrives(index, segment)) [[likely]]
+        break;
       if (hot_[index].state == TcpState::kSynSent) {
         syn_sent_arrives(index, segment);
       } else {
