@@ -187,6 +187,8 @@ Section tcp_section() {
               "Retransmissions of data or FIN before giving up.")
       .number("initial_window_segments", &TcpConfig::initial_window_segments, 1, 64, Unit::kCount,
               "Initial congestion window (RFC 6928).")
+      .number("dscp", &TcpConfig::dscp, 0, 63, Unit::kCount,
+              "Differentiated services code point of what we send (RFC 2474); a socket's IP_TOS goes before it.")
       .flag("nagle", &TcpConfig::nagle, "Hold small segments back while data is unacknowledged (RFC 9293 3.7.4).")
       .choice("congestion", &TcpConfig::congestion,
               {{"cubic", TcpConfig::Congestion::kCubic}, {"newreno", TcpConfig::Congestion::kNewReno}},

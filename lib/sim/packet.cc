@@ -86,6 +86,7 @@ void parse_ip(std::span<const std::uint8_t> ip, Packet& packet) {
     packet.protocol = ip[6];
     packet.hop_limit = ip[7];
     packet.ecn = (ip[1] >> 4) & 3;
+    packet.dscp = static_cast<std::uint8_t>((ip[0] & 15) << 2 | ip[1] >> 6);
     packet.source = IpAddress::v6(load_be64(&ip[8]), load_be64(&ip[16]));
     packet.destination = IpAddress::v6(load_be64(&ip[24]), load_be64(&ip[32]));
   } else {
@@ -94,6 +95,7 @@ void parse_ip(std::span<const std::uint8_t> ip, Packet& packet) {
     packet.protocol = ip[9];
     packet.hop_limit = ip[8];
     packet.ecn = ip[1] & 3;
+    packet.dscp = ip[1] >> 2;
     packet.source = IpAddress::v4(load_be32(&ip[12]));
     packet.destination = IpAddress::v4(load_be32(&ip[16]));
   }

@@ -53,8 +53,9 @@ struct Packet {
   IpAddress destination;
   std::uint8_t protocol = 0;
   std::uint8_t hop_limit = 0;
-  /// The IP ECN field.
+  /// The IP ECN field, and the code point above it.
   std::uint8_t ecn = 0;
+  std::uint8_t dscp = 0;
   std::optional<TcpPacket> tcp;
   /// ICMP of either family, from its type on; ARP from its hardware type on.
   std::span<const std::uint8_t> body;

@@ -83,6 +83,11 @@ int give(const T& from, void* value, socklen_t* length) {
   return give({reinterpret_cast<const std::uint8_t*>(&from), sizeof from}, value, length);
 }
 
+bool is_traffic_class(int domain, int level, int name) {
+  return (level == IPPROTO_IP && name == IP_TOS) ||
+         (level == IPPROTO_IPV6 && name == IPV6_TCLASS && domain == AF_INET6);
+}
+
 std::uint32_t default_value(const ConnectionSettings& d, ConnectionOption option) {
   switch (option) {
     case ConnectionOption::kNoDelay:
@@ -97,6 +102,8 @@ std::uint32_t default_value(const ConnectionSettings& d, ConnectionOption option
       return d.keepalive_probes;
     case ConnectionOption::kSynRetries:
       return d.syn_retries;
+    case ConnectionOption::kDscp:
+      return d.dscp;
     case ConnectionOption::kSendBuffer:
       return d.send_buffer_bytes;
     case ConnectionOption::kReceiveBuffer:
@@ -185,6 +192,12 @@ int SocketStack::set_tcp_level(Socket& s, int name, int value) {
   }
 }
 
+/// IP_TOS and IPV6_TCLASS: the code point is the user's, the ECN bits below it are TCP's (as on Linux).
+int SocketStack::set_traffic_class(Socket& s, int value) {
+  if (value < 0 || value > 255) return -EINVAL;
+  return set_connection(s, ConnectionOption::kDscp, static_cast<std::uint32_t>(value) >> 2);
+}
+
 int SocketStack::setsockopt(int fd, int level, int name, const void* value, socklen_t length) {
   Socket* s = find(fd);
   if (s == nullptr) return -EBADF;
@@ -197,10 +210,12 @@ int SocketStack::setsockopt(int fd, int level, int name, const void* value, sock
     s->options.linger_s = static_cast<std::uint16_t>(std::clamp(l.l_linger, 0, 65535));
     return 0;
   }
-  if (level != SOL_SOCKET && level != IPPROTO_TCP && level != IPPROTO_IPV6) return -ENOPROTOOPT;
+  const bool traffic_class = is_traffic_class(s->domain, level, name);
+  if (level != SOL_SOCKET && level != IPPROTO_TCP && level != IPPROTO_IPV6 && !traffic_class) return -ENOPROTOOPT;
   int number = 0;
   if (length < sizeof number) return -EINVAL;
   std::memcpy(&number, value, sizeof number);
+  if (traffic_class) return set_traffic_class(*s, number);
   if (level == SOL_SOCKET) return set_socket_level(*s, name, number);
   if (level == IPPROTO_TCP) return set_tcp_level(*s, name, number);
   if (s->domain != AF_INET6 || name != IPV6_V6ONLY) return -ENOPROTOOPT;
@@ -315,6 +330,9 @@ int SocketStack::getsockopt(int fd, int level, int name, void* value, socklen_t*
     result = get_socket_level(*s, name, number);
   } else if (level == IPPROTO_TCP) {
     result = get_tcp_level(*s, name, number);
+  } else if (is_traffic_class(s->domain, level, name)) {
+    number = static_cast<int>(connection_value(*s, ConnectionOption::kDscp) << 2);
+    result = 0;
   } else if (level == IPPROTO_IPV6 && name == IPV6_V6ONLY && s->domain == AF_INET6) {
     number = s->options.v6_only ? 1 : 0;
     result = 0;

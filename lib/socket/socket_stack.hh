@@ -155,6 +155,7 @@ class SocketStack final : private Service {
   // options.cc
   [[nodiscard]] int set_socket_level(Socket& s, int name, int value);
   [[nodiscard]] int set_tcp_level(Socket& s, int name, int value);
+  [[nodiscard]] int set_traffic_class(Socket& s, int value);
   [[nodiscard]] int get_socket_level(Socket& s, int name, int& out);
   [[nodiscard]] int get_tcp_level(const Socket& s, int name, int& out) const;
   [[nodiscard]] std::uint32_t connection_value(const Socket& s, ConnectionOption option) const;

@@ -32,6 +32,8 @@ struct TcpConfig {
   /// Initial window in segments (RFC 6928).
   std::uint8_t initial_window_segments = 10;
   bool nagle = true;
+  /// Differentiated services code point of what we send, unless a connection's user says another (RFC 9293 3.9.1.9).
+  std::uint8_t dscp = 0;
   /// Congestion control: RFC 9438, or RFC 5681 with RFC 6582.
   enum class Congestion : std::uint8_t { kCubic, kNewReno };
   Congestion congestion = Congestion::kCubic;

@@ -32,6 +32,7 @@ ConnectionSettings settings_of(const TcpConfig& tcp) {
   settings.receive_buffer_bytes = tcp.receive_buffer_bytes;
   settings.syn_retries = tcp.syn_retries;
   settings.nagle = tcp.nagle;
+  settings.dscp = tcp.dscp;
   return settings;
 }
 

@@ -53,6 +53,8 @@ enum class ConnectionOption : std::uint8_t {
   kMaxSegment,
   /// Retransmissions of our SYN.
   kSynRetries,
+  /// Differentiated services code point of all segments from now on, 0 to 63 (RFC 9293 3.9.1.9, RFC 2474).
+  kDscp,
   /// At most what the configuration gives each connection.
   kSendBuffer,
   kReceiveBuffer,

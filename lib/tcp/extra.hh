@@ -38,6 +38,7 @@ struct ConnectionSettings {
   std::uint16_t max_segment = 0;
   std::uint8_t keepalive_probes = 0;
   std::uint8_t syn_retries = 0;
+  std::uint8_t dscp = 0;
   bool keepalive = false;
   bool nagle = true;
   /// Only full segments leave, until it is taken off or a timeout passes.

@@ -66,6 +66,10 @@ bool TcpEngine::set_option(ConnectionId id, ConnectionOption option, std::uint32
     case ConnectionOption::kSynRetries:
       own.syn_retries = static_cast<std::uint8_t>(std::clamp(value, 1u, 127u));
       break;
+    case ConnectionOption::kDscp:
+      if (value > 63) return false;
+      own.dscp = static_cast<std::uint8_t>(value);
+      break;
     case ConnectionOption::kSendBuffer:
       own.send_buffer_bytes = std::clamp(value, kLeastBuffer, std::max(kLeastBuffer, config_.tcp.send_buffer_bytes));
       break;
@@ -101,6 +105,8 @@ std::uint32_t TcpEngine::option(ConnectionId id, ConnectionOption option) const 
       return own.max_segment;
     case ConnectionOption::kSynRetries:
       return own.syn_retries;
+    case ConnectionOption::kDscp:
+      return own.dscp;
     case ConnectionOption::kSendBuffer:
       return own.send_buffer_bytes;
     case ConnectionOption::kReceiveBuffer:

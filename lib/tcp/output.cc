@@ -169,6 +169,7 @@ void TcpEngine::fill_header(std::uint32_t index, TxIntent& intent, SeqNum seq, s
   out.sack_count = 0;
   out.payload_len = 0;
   out.ecn = kEcnNotEct;
+  out.dscp = settings(index).dscp;
   out.ack = SeqNum{};
   out.window = 0;
   if ((flags & kAck) != 0) {

@@ -78,12 +78,13 @@ void write_options(const SegmentOut& segment, SummingWriter& writer) {
   }
 }
 
-/// Writes addresses, lengths, the ECN field and the IPv4 checksum; returns the addresses' sum for the pseudo-header, in
-/// host order. The template's traffic class has no ECN bits, so adding them to its sum is all it takes (RFC 1624).
-[[nodiscard]] std::uint64_t finish_ip(const HeaderTemplate& headers, const FlowKey& key, unsigned tcp_len, unsigned ecn,
-                                      bool offload_checksum, std::uint8_t* ip) {
+/// Writes addresses, lengths, the segment's part of the traffic class and the IPv4 checksum; returns the addresses' sum
+/// for the pseudo-header, in host order. What the traffic class gains is added to the template's sum (RFC 1624).
+[[nodiscard]] std::uint64_t finish_ip(const HeaderTemplate& headers, const FlowKey& key, unsigned tcp_len,
+                                      unsigned traffic_class, bool offload_checksum, std::uint8_t* ip) {
   if (headers.is_v6()) {
-    ip[1] = static_cast<std::uint8_t>(ip[1] | ecn << 4);
+    ip[0] = static_cast<std::uint8_t>(ip[0] | traffic_class >> 4);
+    ip[1] = static_cast<std::uint8_t>(ip[1] | (traffic_class & 15u) << 4);
     store_be16(ip + 4, static_cast<std::uint16_t>(tcp_len));
     store_ipv6(ip + 8, key.local);
     store_ipv6(ip + 24, key.remote);
@@ -94,10 +95,12 @@ void write_options(const SegmentOut& segment, SummingWriter& writer) {
     return sum;
   }
   const unsigned total_len = kIpv4Len + tcp_len;
-  ip[1] = static_cast<std::uint8_t>(ip[1] | ecn);
+  const unsigned gained = traffic_class & ~unsigned{ip[1]};
+  ip[1] = static_cast<std::uint8_t>(ip[1] | traffic_class);
   const std::uint64_t addresses = std::uint64_t{key.local.v4_value()} + key.remote.v4_value();
   store_be16(ip + 2, static_cast<std::uint16_t>(total_len));
-  const unsigned checksum = offload_checksum ? 0u : ~unsigned{fold_host(headers.ip_sum + addresses + total_len + ecn)};
+  const unsigned checksum =
+      offload_checksum ? 0u : ~unsigned{fold_host(headers.ip_sum + addresses + total_len + gained)};
   store_be16(ip + 10, static_cast<std::uint16_t>(checksum));
   store_be32(ip + 12, key.local.v4_value());
   store_be32(ip + 16, key.remote.v4_value());
@@ -154,8 +157,8 @@ bool encode_tcp(const HeaderTemplate& headers, const FlowKey& key, const Segment
   static_assert(kCopied >= kEthernetLen + kVlanTagLen + kIpv6Len - 16);
   std::memcpy(out.data, headers.headers.data(), kCopied);
   const unsigned tcp_len = tcp_header + segment.payload_len;
-  std::uint64_t pseudo =
-      finish_ip(headers, key, tcp_len, segment.ecn & 3u, offload.ip_checksum, out.data + headers.l2_len);
+  std::uint64_t pseudo = finish_ip(headers, key, tcp_len, (segment.dscp & 63u) << 2 | (segment.ecn & 3u),
+                                   offload.ip_checksum, out.data + headers.l2_len);
   pseudo += kProtoTcp + tcp_len;
 
   std::uint8_t* tcp = out.data + lower_len;

@@ -98,6 +98,8 @@ struct SegmentOut {
   std::uint16_t payload_len = 0;
   /// The IP ECN field to send: an Ecn.
   std::uint8_t ecn = 0;
+  /// The differentiated services code point to send (RFC 2474), six bits.
+  std::uint8_t dscp = 0;
   /// Offset of the octet behind the urgent data (RFC 9293 3.1), with kUrg.
   std::uint16_t urgent = 0;
   /// As in Segment.

@@ -32,7 +32,9 @@ TEST(PosixSetsockopt, UnknownLevelsNamesAndSizesAreRefused) {
   EXPECT_EQ(set(w.a, fd, SOL_SOCKET, SO_ERROR, 1), -ENOPROTOOPT);
   EXPECT_EQ(set(w.a, fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, 1), -ENOPROTOOPT);
   EXPECT_EQ(set(w.a, fd, IPPROTO_TCP, TCP_CONGESTION, 1), -ENOPROTOOPT) << "one for all, by configuration";
-  EXPECT_EQ(set(w.a, fd, IPPROTO_IP, 1, 1), -ENOPROTOOPT);
+  EXPECT_EQ(set(w.a, fd, IPPROTO_IP, IP_TTL, 1), -ENOPROTOOPT);
+  EXPECT_EQ(set(w.a, fd, IPPROTO_IPV6, IPV6_TCLASS, 1), -ENOPROTOOPT) << "of an IPv4 socket";
+  EXPECT_EQ(set(w.a, fd, IPPROTO_IP, IP_TOS, 256), -EINVAL);
   EXPECT_EQ(set(w.a, fd, IPPROTO_IPV6, IPV6_V6ONLY, 1), -ENOPROTOOPT);
   EXPECT_EQ(set(w.a, fd, SOL_SOCKET, SO_OOBINLINE, 0), -EINVAL) << "RFC 6093";
   EXPECT_EQ(w.a.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, "x", 1), -EINVAL);
@@ -50,12 +52,20 @@ TEST(PosixSetsockopt, UnknownLevelsNamesAndSizesAreRefused) {
 TEST(PosixSetsockopt, WhatIsSetIsSaidBeforeAndDuringAConnectionAndInherited) {
   SocketWorld w;
   w.listening = w.listener(w.b, 80);
-  const std::tuple<int, int, int> kAll[] = {
-      {SOL_SOCKET, SO_REUSEADDR, 1},        {SOL_SOCKET, SO_REUSEPORT, 1},   {SOL_SOCKET, SO_KEEPALIVE, 1},
-      {SOL_SOCKET, SO_SNDBUF, 10'000},      {SOL_SOCKET, SO_RCVBUF, 12'000}, {IPPROTO_TCP, TCP_NODELAY, 1},
-      {IPPROTO_TCP, TCP_CORK, 1},           {IPPROTO_TCP, TCP_QUICKACK, 1},  {IPPROTO_TCP, TCP_KEEPIDLE, 30},
-      {IPPROTO_TCP, TCP_KEEPINTVL, 4},      {IPPROTO_TCP, TCP_KEEPCNT, 3},   {IPPROTO_TCP, TCP_SYNCNT, 2},
-      {IPPROTO_TCP, TCP_USER_TIMEOUT, 9000}};
+  const std::tuple<int, int, int> kAll[] = {{SOL_SOCKET, SO_REUSEADDR, 1},
+                                            {SOL_SOCKET, SO_REUSEPORT, 1},
+                                            {SOL_SOCKET, SO_KEEPALIVE, 1},
+                                            {SOL_SOCKET, SO_SNDBUF, 10'000},
+                                            {SOL_SOCKET, SO_RCVBUF, 12'000},
+                                            {IPPROTO_TCP, TCP_NODELAY, 1},
+                                            {IPPROTO_TCP, TCP_CORK, 1},
+                                            {IPPROTO_TCP, TCP_QUICKACK, 1},
+                                            {IPPROTO_TCP, TCP_KEEPIDLE, 30},
+                                            {IPPROTO_TCP, TCP_KEEPINTVL, 4},
+                                            {IPPROTO_TCP, TCP_KEEPCNT, 3},
+                                            {IPPROTO_TCP, TCP_SYNCNT, 2},
+                                            {IPPROTO_TCP, TCP_USER_TIMEOUT, 9000},
+                                            {IPPROTO_IP, IP_TOS, 0xb8}};
   const int fd = w.a.socket(AF_INET);
   for (const auto& [level, name, value] : kAll) {
     ASSERT_EQ(set(w.a, fd, level, name, value), 0) << name;

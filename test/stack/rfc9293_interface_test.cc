@@ -12,6 +12,8 @@ namespace {
 
 TG_FAMILY_SUITE(Rfc9293_3_9_1_1);
 TG_FAMILY_SUITE(Rfc9293_3_9_1_2);
+TG_FAMILY_SUITE(Rfc9293_3_8_4_PerConnection);
+TG_FAMILY_SUITE(Rfc9293_3_9_1_9);
 TG_FAMILY_SUITE(Rfc9293_3_9_2);
 TG_FAMILY_SUITE(Rfc9293_3_10_7_4_Reset);
 TG_FAMILY_SUITE(Rfc6191_2);
@@ -160,6 +162,59 @@ TEST_P(Rfc9293_3_9_1_2, DataAreNeverHeldBackForEver) {
   l.expect_nothing();
   const Sent some = l.expect_within(Duration::ms(100), Duration::seconds(1), seg(kAck).seq(1).len(10));
   EXPECT_EQ(some.data.size(), 10u);
+}
+
+// MUST-48, SHLD-21, SHLD-22: the user of a connection says its code point, may change it, and all six bits arrive;
+// ECN's two bits beside it are TCP's. What belongs to no connection has the configured one.
+TEST_P(Rfc9293_3_9_1_9, CodePointIsTheUsersAndMayChange) {
+  LadderSetup s = setup();
+  s.tcp.dscp = 10;
+  s.tcp.ecn = TcpConfig::Ecn::kPassive;
+  Ladder l(s);
+  l.send(seg(kSyn | kEce | kCwr).mss(1460));
+  EXPECT_EQ(l.expect(seg(kSyn | kAck)).packet.dscp, 10);
+  l.send(seg(kAck));
+  std::uint32_t seq = 1;
+  for (const std::uint32_t dscp : {46u, 63u, 0u, 8u}) {
+    l.act([&](Connections& c) {
+      EXPECT_TRUE(c.set_option(l.id(), ConnectionOption::kDscp, dscp));
+      EXPECT_EQ(c.option(l.id(), ConnectionOption::kDscp), dscp);
+      EXPECT_FALSE(c.set_option(l.id(), ConnectionOption::kDscp, 64)) << "six bits";
+    });
+    l.write("data");
+    const Sent sent = l.expect(seg(kAck).seq(seq).data("data"));
+    seq += 4;
+    EXPECT_EQ(sent.packet.dscp, dscp);
+    EXPECT_EQ(sent.packet.ecn, kEcnEct0);
+    l.send(seg(kAck));
+  }
+  l.abort();
+  EXPECT_EQ(l.expect(seg(kRst | kAck)).packet.dscp, 8);
+  l.new_flow(41'000, 99);
+  l.send(seg(kSyn));
+  EXPECT_EQ(l.expect(seg(kRst | kAck)).packet.dscp, 10);
+}
+
+// MUST-24, MUST-28: keepalive is each connection's own, and its time two hours unless the user says another.
+TEST_P(Rfc9293_3_8_4_PerConnection, KeepaliveIsTurnedOnForOneAloneAndWaitsTwoHours) {
+  Ladder l(setup());
+  l.established();
+  const ConnectionId first = l.id();
+  const Ladder::Flow first_flow = l.new_flow(41'000);
+  l.established();
+  l.act([&](Connections& c) {
+    EXPECT_EQ(c.option(first, ConnectionOption::kKeepalive), 0u);
+    EXPECT_GE(c.option(first, ConnectionOption::kKeepaliveIdleMs), 2u * 3600 * 1000);
+    EXPECT_TRUE(c.set_option(first, ConnectionOption::kKeepalive, 1));
+  });
+  l.flow = first_flow;
+  l.expect_within(Duration::seconds(7190), Duration::seconds(7210), seg(kAck).seq(0).ack(1));
+  l.send(seg(kAck));
+  EXPECT_EQ(l.count(TcpCounter::kKeepaliveProbes), 1u) << "the other connection keeps quiet";
+  l.act([&](Connections& c) { EXPECT_TRUE(c.set_option(first, ConnectionOption::kKeepalive, 0)); });
+  l.advance(Duration::seconds(3 * 7200));
+  EXPECT_EQ(l.count(TcpCounter::kKeepaliveProbes), 1u) << "turned off again";
+  l.expect_nothing();
 }
 
 // MUST-49: the time to live, or hop limit, of segments and resets is a setting.
