@@ -201,7 +201,10 @@ TEST_P(Rfc9293_3_8_4_PerConnection, KeepaliveIsTurnedOnForOneAloneAndWaitsTwoHou
   l.established();
   const ConnectionId first = l.id();
   const Ladder::Flow first_flow = l.new_flow(41'000);
-  l.established();
+  l.send(seg(kSyn).mss(1460));
+  l.expect(seg(kSyn | kAck).ack(1));
+  l.send(seg(kAck));
+  ASSERT_EQ(l.service().count(EventType::kAccepted), 2u);
   l.act([&](Connections& c) {
     EXPECT_EQ(c.option(first, ConnectionOption::kKeepalive), 0u);
     EXPECT_GE(c.option(first, ConnectionOption::kKeepaliveIdleMs), 2u * 3600 * 1000);
