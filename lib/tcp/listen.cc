@@ -11,7 +11,7 @@ namespace tidegate {
 namespace {
 
 /// RFC 7323 5.2: timestamps compare circularly.
-bool timestamp_before(std::uint32_t a, std::uint32_t b) { return static_cast<std::int32_t>(a - b) < 0; }
+bool timestamp_before(std::uint32_t a, std::uint32_t b) { return static_cast<std::int32_t>(b - a) > 0; }
 
 }  // namespace
 
@@ -222,7 +222,8 @@ void TcpEngine::syn_received_arrives(std::uint32_t i, const Segment& segment, st
       return forget_syn(i);
     }
     drop(Drop::kTcpUnexpectedRst);
-    if (challenge_allowed(handshake_mark(i))) send_syn_received_ack(entry);
+    // Left of the window even if its text reaches into it: silence.
+    if (seq > rcv_nxt && challenge_allowed(handshake_mark(i))) send_syn_received_ack(entry);
     return;
   }
   // Fourth, the SYN bit: a passive open returns to LISTEN.

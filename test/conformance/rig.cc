@@ -37,6 +37,8 @@ ShardConfig shard_config(unsigned connections) {
   config.limits.connections_v6 = 16;
   config.limits.time_wait_v6 = 16;
   config.limits.buffers = connections * 6 + 64;
+  // Far from the pressure at which cookies begin.
+  config.limits.syn_received = connections * 4;
   config.limits.neighbours = 16;
   config.tcp.receive_buffer_bytes = Rig::kReceiveBuffer;
   // No limit that depends on what other connections do, and no timer but the delayed ACK within the half second.
@@ -338,7 +340,7 @@ std::string Rig::bring_up(const Position& position, unsigned n) {
   if (position.state != State::kClosed && position.origin == Origin::kPassive) {
     ListenerConfig listener;
     listener.port = kServicePort;
-    listener.backlog = 1'000'000;
+    listener.backlog = config.limits.syn_received;
     if (auto listening = shard_->listen(listener); !listening) return listening.error().message;
   }
 
