@@ -1,7 +1,5 @@
 /// The key file of SYN cookies: what it may hold, and what is said when it does not.
 
-#include "app/key_file.hh"
-
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -10,6 +8,7 @@
 #include <string>
 
 #include "app/config.hh"
+#include "app/key_file.hh"
 
 namespace tidegate::app {
 namespace {
