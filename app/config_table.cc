@@ -193,6 +193,8 @@ Section tcp_section() {
       .choice("congestion", &TcpConfig::congestion,
               {{"cubic", TcpConfig::Congestion::kCubic}, {"newreno", TcpConfig::Congestion::kNewReno}},
               "Congestion control: CUBIC (RFC 9438), or NewReno (RFC 5681, RFC 6582).")
+      .choice("pacing", &TcpConfig::pacing, {{"off", TcpConfig::Pacing::kOff}, {"on", TcpConfig::Pacing::kOn}},
+              "Spread what is sent over the round trip instead of sending it as the window allows.")
       .choice("ecn", &TcpConfig::ecn,
               {{"off", TcpConfig::Ecn::kOff}, {"passive", TcpConfig::Ecn::kPassive}, {"on", TcpConfig::Ecn::kOn}},
               "Explicit congestion notification (RFC 3168): never, when the peer asks, or ask for it too.")

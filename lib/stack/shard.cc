@@ -30,6 +30,7 @@ TcpEngineConfig engine_config(const ShardConfig& config) {
   engine.transfers = std::min(config.limits.transfers, config.limits.connections);
   engine.mss_v4 = mss_for(config, 40);
   engine.mss_v6 = mss_for(config, 60);
+  engine.pacer = config.pacer;
   engine.isn_key = config.isn_key;
   engine.table_key = config.table_key;
   engine.cookie_keys = config.cookie_keys;

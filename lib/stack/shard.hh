@@ -27,6 +27,7 @@
 #include "stack/service.hh"
 #include "tcp/config.hh"
 #include "tcp/counters.hh"
+#include "tcp/pacing.hh"
 #include "tcp/syn_cookie.hh"
 
 namespace tidegate {
@@ -97,6 +98,8 @@ struct ShardConfig {
   InterfaceConfig interface;
   SourceConfig sources;
   TcpConfig tcp;
+  /// With tcp.pacing on: who paces, if not the built-in pacer (tcp/pacing.hh).
+  Pacer pacer;
   ShardLimits limits;
   /// Secrets: initial sequence numbers (RFC 6528) and the table's hash.
   HashKey isn_key;

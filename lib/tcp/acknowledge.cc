@@ -35,15 +35,15 @@ void TcpEngine::acknowledged(std::uint32_t index, const Segment& segment) {
 
   if (hot.has(kTcbInRecovery)) {
     if (ack >= cold.recover) {
-      congestion_leave_recovery(hot, cold);
+      congestion_leave_recovery(flow(index));
     } else {
-      congestion_partial_ack(hot, cold, octets);
+      congestion_partial_ack(flow(index), octets);
       hot.set(kTcbRetransmit);
     }
   } else {
     cold.duplicate_acks = 0;
     // RFC 3168 6.1.2: an ACK that tells of congestion does not open the window.
-    if (!segment.has(kEce) || !hot.has(kTcbEcn)) congestion_on_ack(hot, cold, octets);
+    if (!segment.has(kEce) || !hot.has(kTcbEcn)) window_grows(index, octets);
   }
 
   // RFC 6298 (5.2), (5.3).
@@ -59,7 +59,7 @@ void TcpEngine::acknowledged(std::uint32_t index, const Segment& segment) {
   }
   if (hot.has(kTcbFinSent) && ack == cold.snd_max) {
     fin_acknowledged(index, segment);
-  } else if (hot.tx_head != kNone || hot.has(kTcbFinQueued | kTcbRetransmit)) {
+  } else if (hot.tx_head != kNone || hot.has(kTcbFinQueued | kTcbRetransmit) || cold.extra != kNone) {
     mark_dirty(index);
   }
 }
@@ -110,13 +110,16 @@ void TcpEngine::remove_acknowledged(std::uint32_t index, std::uint32_t octets) {
   if (hot.tx_head == kNone) cold.tx_tail = kNone;
 }
 
+/// Congestion avoidance with CUBIC needs its state, slow start none.
+void TcpEngine::window_grows(std::uint32_t index, std::uint32_t octets) {
+  const bool avoid = hot_[index].has(kTcbCwndLimited) && cold_[index].cwnd >= cold_[index].ssthresh;
+  const bool wanted = avoid && config_.tcp.congestion == TcpConfig::Congestion::kCubic;
+  congestion_on_ack(wanted ? flow_with_state(index) : flow(index), octets);
+}
+
 /// RFC 3168 6.1.2: reduces once for each window of data, as for a loss.
 void TcpEngine::ecn_echoed(std::uint32_t index) {
-  TcbHot& hot = hot_[index];
-  TcbCold& cold = cold_[index];
-  if (hot.has(kTcbInRecovery) || cold.snd_max == hot.snd_una || hot.snd_una <= cold.recover) return;
-  counters_.add(TcpCounter::kEcnReductions);
-  congestion_on_ecn(hot, cold);
+  if (congestion_on_ecn(flow_with_state(index))) counters_.add(TcpCounter::kEcnReductions);
 }
 
 /// RFC 5681 3.2, RFC 6582 3.2.
@@ -132,7 +135,7 @@ void TcpEngine::duplicate_ack(std::uint32_t index) {
   // RFC 6582 3.2 step 1: the ACK must cover more than what was sent before the last recovery or timeout.
   if (cold.duplicate_acks == 3 && hot.snd_una > cold.recover) {
     counters_.add(TcpCounter::kFastRetransmits);
-    congestion_enter_recovery(hot, cold);
+    congestion_enter_recovery(flow_with_state(index));
     hot.set(kTcbRetransmit);
     hot.clear(kTcbTiming);
   }

@@ -37,6 +37,9 @@ struct TcpConfig {
   /// Congestion control: RFC 9438, or RFC 5681 with RFC 6582.
   enum class Congestion : std::uint8_t { kCubic, kNewReno };
   Congestion congestion = Congestion::kCubic;
+  /// Spread what is sent over the round trip (pacing.hh).
+  enum class Pacing : std::uint8_t { kOff, kOn };
+  Pacing pacing = Pacing::kOff;
   /// RFC 3168: never; when the peer asks (Linux's default); ask too.
   enum class Ecn : std::uint8_t { kOff, kPassive, kOn };
   Ecn ecn = Ecn::kPassive;

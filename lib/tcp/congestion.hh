@@ -1,90 +1,109 @@
 #pragma once
-/// NewReno: slow start, congestion avoidance, fast retransmit and recovery (RFC 5681, RFC 6582), initial window of RFC
-/// 6928. Units: octets. Thread rule: one worker. Cost: about ten instructions an ACK.
+/// Congestion control: how much may be in flight. CUBIC (RFC 9438) or NewReno's rules (RFC 5681), as TcpConfig says,
+/// with slow start (RFC 5681, RFC 3465, RFC 9406), the initial window of RFC 6928, ECN's reductions (RFC 3168),
+/// restarts after idleness (RFC 5681 4.1) and undoing what was no loss (RFC 9438 4.9). Loss recovery decides when
+/// something was lost and calls these.
+///
+/// Ownership: cwnd and ssthresh are TcbCold's; all else is CongestionState, part of the TcbExtra, which a connection
+/// gets with its first congestion event. Without one (the pool is empty, or nothing ever happened) it grows and shrinks
+/// like NewReno. Thread rule: one worker. Units: octets, ms. Cost: about ten instructions an ACK in slow start,
+/// cubic.hh's divisions in CUBIC's congestion avoidance.
 
 #include <algorithm>
 #include <cstdint>
 
 #include "tcp/config.hh"
+#include "tcp/congestion_state.hh"
 #include "tcp/tcb.hh"
 
 namespace tidegate {
 
-inline void congestion_start(TcbHot& hot, TcbCold& cold, const TcpConfig& config) {
-  const std::uint32_t mss = hot.mss;
-  // RFC 6928: min(10 * MSS, max(2 * MSS, 14600)); RFC 5681 3.1: one segment if the SYN or SYN-ACK was lost.
-  const std::uint32_t initial =
-      std::min<std::uint32_t>(config.initial_window_segments * mss, std::max<std::uint32_t>(2 * mss, 14'600));
-  cold.cwnd = hot.has(kTcbSynRetransmitted) ? mss : initial;
-  cold.ssthresh = 0x7fff'ffff;
-  cold.duplicate_acks = 0;
-}
+inline constexpr std::uint32_t kMostCwnd = 0x3fff'ffff;
 
-/// RFC 5681 3.1 (2), (3) with appropriate byte counting (RFC 3465, L = 2) on `acked` new octets.
-inline void congestion_on_ack(const TcbHot& hot, TcbCold& cold, std::uint32_t acked) {
-  const std::uint32_t mss = hot.mss;
-  if (cold.cwnd < cold.ssthresh) {
-    cold.cwnd += std::min<std::uint32_t>(acked, 2 * mss);
-  } else {
-    const std::uint64_t grown =
-        std::uint64_t{mss} * std::min<std::uint32_t>(acked, mss) / std::max<std::uint32_t>(cold.cwnd, 1);
-    cold.cwnd += std::max<std::uint32_t>(1, static_cast<std::uint32_t>(grown));
+/// One connection as congestion control sees it: TcpEngine::flow() makes it. A value; lives as long as the call.
+struct CongestionFlow {
+  TcbHot& hot;
+  TcbCold& cold;
+  /// nullptr: none.
+  CongestionState* state;
+  const TcpConfig& config;
+  std::uint32_t now_ms;
+
+  [[nodiscard]] bool cubic() const { return state != nullptr && config.congestion == TcpConfig::Congestion::kCubic; }
+};
+
+/// The connection exists.
+void congestion_start(TcbHot& hot, TcbCold& cold, const TcpConfig& config);
+
+/// ssthresh after a loss now, at least two segments; CUBIC remembers what it needs. What limited transmit sent beyond
+/// cwnd does not count.
+[[nodiscard]] std::uint32_t congestion_ssthresh(const CongestionFlow& flow);
+
+/// RFC 5681 3.1 congestion avoidance, or RFC 9438 4.2 to 4.5.
+void congestion_avoid(const CongestionFlow& flow, std::uint32_t acked);
+
+/// `acked` new octets, not in recovery. Nothing grows while the application or the peer's window leaves cwnd unused
+/// (RFC 9438 5.8, RFC 7661): output() has noted that.
+inline void congestion_on_ack(const CongestionFlow& flow, std::uint32_t acked) {
+  TcbCold& cold = flow.cold;
+  if (!flow.hot.has(kTcbCwndLimited)) {
+    if (flow.state != nullptr) cubic_pause(flow.state->cubic, flow.now_ms);
+    return;
   }
-  cold.cwnd = std::min<std::uint32_t>(cold.cwnd, 0x3fff'ffff);
+  if (cold.cwnd >= cold.ssthresh) return congestion_avoid(flow, acked);
+  // Appropriate byte counting, RFC 3465: L = 2, but 1 for what is sent again after a timeout.
+  const bool repeating = flow.hot.snd_una <= cold.recover;
+  cold.cwnd += std::min<std::uint32_t>(acked, (repeating ? 1u : 2u) * flow.hot.mss);
+  cold.cwnd = std::min(cold.cwnd, kMostCwnd);
 }
 
-/// RFC 5681 equation (4); what limited transmit sent beyond cwnd does not count.
-[[nodiscard]] inline std::uint32_t half_flight(const TcbHot& hot, const TcbCold& cold) {
-  const auto flight = std::min(static_cast<std::uint32_t>(cold.snd_max - hot.snd_una), cold.cwnd);
-  return std::max<std::uint32_t>(flight / 2, 2u * hot.mss);
-}
-
-/// RFC 3168 6.1.2: any reduction is told with the next new data.
-inline void congestion_tell_peer(TcbHot& hot) {
-  if (hot.has(kTcbEcn)) hot.set(kTcbCwrDue);
-}
-
-/// RFC 3168 6.1.2: the peer echoes a mark; nothing was lost, so nothing is repeated.
-inline void congestion_on_ecn(TcbHot& hot, TcbCold& cold) {
-  cold.ssthresh = half_flight(hot, cold);
-  cold.cwnd = std::min(cold.cwnd, cold.ssthresh);
-  cold.recover = cold.snd_max;
-  congestion_tell_peer(hot);
-}
-
-/// RFC 6582 3.2 step 2: the third duplicate ACK.
-inline void congestion_enter_recovery(TcbHot& hot, TcbCold& cold) {
-  cold.ssthresh = half_flight(hot, cold);
-  cold.recover = cold.snd_max;
-  cold.cwnd = cold.ssthresh + 3u * hot.mss;
-  hot.set(kTcbInRecovery);
-  congestion_tell_peer(hot);
-}
+/// The third duplicate ACK, or what RFC 6675 and RFC 8985 say instead: reduces, and remembers what congestion_undo()
+/// would restore. A window that ECN has reduced already is not reduced again (RFC 3168 6.1.2). Sets `recover` and
+/// kTcbInRecovery, and cwnd to ssthresh + 3 segments (RFC 6582 3.2 step 3); what paces itself otherwise (RFC 6937) sets
+/// cwnd afterwards.
+void congestion_enter_recovery(const CongestionFlow& flow);
 
 /// RFC 6582 3.2 step 5, partial acknowledgement of `acked` octets: deflate by what left, add back one segment.
-inline void congestion_partial_ack(const TcbHot& hot, TcbCold& cold, std::uint32_t acked) {
-  cold.cwnd = acked < cold.cwnd ? cold.cwnd - acked : 0;
-  cold.cwnd += hot.mss;
+inline void congestion_partial_ack(const CongestionFlow& flow, std::uint32_t acked) {
+  flow.cold.cwnd = acked < flow.cold.cwnd ? flow.cold.cwnd - acked : 0;
+  flow.cold.cwnd += flow.hot.mss;
 }
 
 /// RFC 6582 3.2 step 5, full acknowledgement: option (2). Option (1) leaves two segments when the last hole closes on
 /// an empty pipe, and the next loss then finds too few duplicates and costs a timeout; the burst that (2) allows is at
 /// most half of what was in flight before.
-inline void congestion_leave_recovery(TcbHot& hot, TcbCold& cold) {
-  cold.cwnd = cold.ssthresh;
-  hot.clear(kTcbInRecovery);
-  cold.duplicate_acks = 0;
+inline void congestion_leave_recovery(const CongestionFlow& flow) {
+  flow.cold.cwnd = flow.cold.ssthresh;
+  flow.hot.clear(kTcbInRecovery);
+  flow.cold.duplicate_acks = 0;
 }
 
-/// RFC 5681 3.1 on a retransmission timeout; ssthresh moves only with the first timeout of a segment.
-inline void congestion_on_timeout(TcbHot& hot, TcbCold& cold, bool first) {
-  if (first) cold.ssthresh = half_flight(hot, cold);
-  cold.cwnd = hot.mss;
-  // RFC 6582 4: duplicate ACKs for what was sent before the timeout must not start a recovery.
-  cold.recover = cold.snd_max;
-  hot.clear(kTcbInRecovery);
-  cold.duplicate_acks = 0;
-  congestion_tell_peer(hot);
+/// A retransmission timeout (RFC 5681 3.1, RFC 9438 4.8); ssthresh moves, and what undoing needs is kept, only with the
+/// first timeout of a segment.
+void congestion_on_timeout(const CongestionFlow& flow, bool first);
+
+/// RFC 3168 6.1.2: the peer echoes a mark; nothing was lost, so nothing is repeated. Reduces at most once for each
+/// window of data; true if it did.
+bool congestion_on_ecn(const CongestionFlow& flow);
+
+/// RFC 9438 4.9: the last reduction for a loss or timeout was none. Restores the windows (never below the present ones)
+/// and CUBIC's state, and forgets them. False if there is nothing to restore. Loss recovery clears its own state.
+bool congestion_undo(const CongestionFlow& flow);
+
+/// Data is to be sent with nothing in flight: RFC 5681 4.1, no more than the restart window after `idle_ms` beyond the
+/// timeout, as the ACK clock has stopped; and CUBIC's time does not run while nobody sends.
+void congestion_restart(const CongestionFlow& flow, std::uint32_t idle_ms);
+
+/// output() is done with the connection, `flight` octets are out: whether cwnd is what holds it. In slow start, or
+/// while a pacer holds the rest, half of it is enough (Linux's tcp_is_cwnd_limited): the window grows while it is used.
+inline void congestion_note_output(TcbHot& hot, const TcbCold& cold, std::uint32_t flight, bool paced) {
+  const bool limited =
+      cold.cwnd < cold.ssthresh || paced ? 2 * std::uint64_t{flight} > cold.cwnd : flight + hot.mss > cold.cwnd;
+  if (limited) {
+    hot.set(kTcbCwndLimited);
+  } else {
+    hot.clear(kTcbCwndLimited);
+  }
 }
 
 }  // namespace tidegate

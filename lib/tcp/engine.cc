@@ -78,6 +78,9 @@ TcpEngine::TcpEngine(const TcpEngineConfig& config, Instant start, DropCounters&
   TG_CHECK(config.connections <= kRefIndexMask && config.time_wait <= kRefIndexMask);
   default_settings_ = settings_of(config.tcp);
   if (config.tcp.window_scaling) receive_shift_ = shift_for(config.tcp.receive_buffer_bytes);
+  if (config.tcp.pacing == TcpConfig::Pacing::kOn) {
+    pacer_ = config.pacer.on() ? config.pacer : Pacer{pace_by_window, pace_by_window_sent, nullptr};
+  }
   set_now(start);
 }
 

@@ -26,11 +26,13 @@
 #include "table/flow_table.hh"
 #include "tcp/chunks.hh"
 #include "tcp/config.hh"
+#include "tcp/congestion.hh"
 #include "tcp/counters.hh"
 #include "tcp/event.hh"
 #include "tcp/extra.hh"
 #include "tcp/intent.hh"
 #include "tcp/path_mtu.hh"
+#include "tcp/pacing.hh"
 #include "tcp/syn_cache.hh"
 #include "tcp/syn_cookie.hh"
 #include "tcp/tcb.hh"
@@ -55,6 +57,8 @@ struct TcpEngineConfig {
   /// The MSS we announce, by family: MTU less the fixed headers (RFC 6691).
   std::uint16_t mss_v4 = 1460;
   std::uint16_t mss_v6 = 1440;
+  /// With tcp.pacing on: who paces, if not the built-in pacer.
+  Pacer pacer;
   HashKey isn_key;
   HashKey table_key;
   /// Zero: derived from isn_key.
@@ -247,6 +251,15 @@ class TcpEngine {
   }
   TcbExtra* want_extra(std::uint32_t index);
   void free_extra(std::uint32_t index);
+  /// For congestion.hh: as it is, or with a CongestionState if the pool has one left.
+  [[nodiscard]] CongestionFlow flow(std::uint32_t index) {
+    TcbExtra* const known = extra(index);
+    return {hot_[index], cold_[index], known == nullptr ? nullptr : &known->congestion, config_.tcp, now_ms_};
+  }
+  [[nodiscard]] CongestionFlow flow_with_state(std::uint32_t index) {
+    static_cast<void>(want_extra(index));
+    return flow(index);
+  }
   [[nodiscard]] ConnectionId id_of(std::uint32_t index) const { return {index, hot_[index].generation}; }
   void mark_dirty(std::uint32_t index);
   void push_event(std::uint32_t index, EventType type, std::span<const std::uint8_t> data = {},
@@ -279,6 +292,7 @@ class TcpEngine {
   void enter_fin_wait_2(std::uint32_t index);
   void duplicate_ack(std::uint32_t index);
   void ecn_echoed(std::uint32_t index);
+  void window_grows(std::uint32_t index, std::uint32_t octets);
   void remove_acknowledged(std::uint32_t index, std::uint32_t octets);
 
   // challenge.cc: answers that anybody can ask for
@@ -370,11 +384,18 @@ class TcpEngine {
   // output.cc
   void output_one(std::uint32_t index);
   void output_data(std::uint32_t index);
+  void send_new_data(std::uint32_t index);
+  void send_paced(std::uint32_t index);
+  /// Since data was last sent; rtt_start_us wraps after 71 minutes, so what was heard counts too.
+  [[nodiscard]] Tick idle_ms(const TcbCold& cold) const {
+    return std::max<Tick>((now_us_ - cold.rtt_start_us) / 1000, tick_ - cold.last_heard_tick);
+  }
   void emit_syn(std::uint32_t index);
   void emit_segment(std::uint32_t index, SeqNum seq, std::uint32_t len, std::uint8_t flags);
   void emit_ack(std::uint32_t index, SeqNum seq);
   void emit_reset(std::uint32_t index);
   void abort_now(std::uint32_t index);
+  void forget_congestion(std::uint32_t index);
   [[nodiscard]] std::uint32_t data_in_flight(const TcbHot& hot) const {
     return static_cast<std::uint32_t>(hot.snd_nxt - hot.snd_una) -
            (hot.has(kTcbSynUnacked) && hot.snd_nxt != hot.snd_una ? 1u : 0u);
@@ -470,6 +491,7 @@ class TcpEngine {
   TcpCounters counters_;
   std::array<std::uint64_t, kTcpStateCount> in_state_{};
   IntentQueue intents_;
+  Pacer pacer_;
 };
 
 }  // namespace tidegate

@@ -50,7 +50,18 @@ void TcpEngine::output_one(std::uint32_t index) {
   if (hot.has(kTcbSynUnacked) && hot.snd_nxt == hot.snd_una) emit_syn(index);
   if (!in(hot.state, bit(TcpState::kSynSent) | bit(TcpState::kSynReceived))) output_data(index);
   if (hot.has(kTcbAckNow) && hot.state != TcpState::kSynSent) emit_ack(index, cold_[index].snd_max);
+  if (cold_[index].extra != kNone) forget_congestion(index);
   if (const TcbExtra* unused = extra(index); unused != nullptr && extra_idle(*unused)) free_extra(index);
+}
+
+/// Where the last plateau was is worth keeping over a pause, but not when others need the place.
+void TcpEngine::forget_congestion(std::uint32_t index) {
+  const TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  if (cold.tx_bytes > 0 || cold.snd_max != hot.snd_una || hot.has(kTcbInRecovery)) return;
+  if (extra_pool_.in_use() < extra_pool_.capacity() / 4 * 3) return;
+  disarm(cold, kTimerPacing);
+  extra(index)->congestion = CongestionState{};
 }
 
 /// RFC 9293 3.10.5 ABORT: an RST in the states where the peer knows of us, then gone.
@@ -68,17 +79,47 @@ void TcpEngine::output_data(std::uint32_t index) {
   // A probe into a closed window is all that may leave.
   if (hot.has(kTcbProbe) && send_probe(index)) return;
   if (hot.has(kTcbRetransmit)) resend_first(index);
-  while (send_next(index)) {
-  }
+  // RFC 5681 4.1. The segment timed last was the last one sent, or at most a round trip before it; what the peer sends
+  // meanwhile is no ACK clock.
+  if (cold.snd_max == hot.snd_una && cold.tx_bytes > 0) congestion_restart(flow(index), idle_ms(cold));
+  send_new_data(index);
   // RFC 9293 3.8.6.1: something waits, nothing is in flight whose ACK would wake us, so a probe must.
   const bool idle = cold.snd_max == hot.snd_una;
   const bool waiting = cold.tx_bytes > 0 || (hot.has(kTcbFinQueued) && !hot.has(kTcbFinSent));
-  if (idle && waiting && (cold.timers & kTimerPersist) == 0) arm_persist(index);
+  if (idle && waiting && (cold.timers & (kTimerPersist | kTimerPacing)) == 0) arm_persist(index);
   // The same when what was lost, or a probe, must go out again but the window has closed meanwhile.
-  if (!idle && (cold.timers & (kTimerRetransmit | kTimerPersist)) == 0) arm_persist(index);
+  if (!idle && (cold.timers & (kTimerRetransmit | kTimerPersist | kTimerPacing)) == 0) arm_persist(index);
   // send() found no block and there is nothing whose ACK would tell the service to try again: a timer does.
   const bool starved = hot.has(kTcbWantWritable) && cold.tx_bytes == 0;
   if (idle && starved && (cold.timers & kTimerPersist) == 0) arm(index, kTimerPersist, tick_ + kStarvedRetryTicks);
+}
+
+void TcpEngine::send_new_data(std::uint32_t index) {
+  if (pacer_.on()) [[unlikely]]
+    return send_paced(index);
+  while (send_next(index)) {
+  }
+  congestion_note_output(hot_[index], cold_[index], data_in_flight(hot_[index]), false);
+}
+
+/// As much as the pacer grants (pacing.hh), and a deadline for the rest.
+void TcpEngine::send_paced(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  PacingGrant grant{~std::uint32_t{0}, 0};
+  if (cold.tx_bytes > data_in_flight(hot)) {
+    if (CongestionState* state = flow_with_state(index).state) {
+      state->active = true;
+      grant = pacer_.grant(pacer_.context, state->pacing,
+                           PacingView{cold.cwnd, cold.ssthresh, cold.srtt_us, hot.mss, now_us_});
+    }
+  }
+  const SeqNum start = hot.snd_nxt;
+  while (static_cast<std::uint32_t>(hot.snd_nxt - start) < grant.octets && send_next(index)) {
+  }
+  const bool held = static_cast<std::uint32_t>(hot.snd_nxt - start) >= grant.octets;
+  if (held && cold.tx_bytes > data_in_flight(hot)) arm(index, kTimerPacing, tick_ + (grant.wait_us + 999) / 1000 + 1);
+  congestion_note_output(hot, cold, data_in_flight(hot), held);
 }
 
 /// One segment of new (or, after a timeout, old) data if windows, Nagle and silly-window avoidance allow it.
@@ -308,6 +349,10 @@ void TcpEngine::emit_segment(std::uint32_t index, SeqNum seq, std::uint32_t len,
       intent.segment.ecn = kEcnEct0;
       intent.segment.flags |= ecn_take_cwr(hot);
     }
+  }
+  if (pacer_.on()) [[unlikely]] {
+    if (TcbExtra* known = extra(index); known != nullptr && len > 0)
+      pacer_.sent(pacer_.context, known->congestion.pacing, len);
   }
   counters_.add(TcpCounter::kDataOctetsOut, len);
   cold.snd_max = max(cold.snd_max, end);

@@ -122,6 +122,8 @@ enum TcbTimer : std::uint8_t {
   kTimerPersist = 1 << 1,
   kTimerDelayedAck = 1 << 2,
   kTimerLife = 1 << 3,
+  /// Its deadline is in CongestionState::pacing.
+  kTimerPacing = 1 << 6,
 };
 
 struct alignas(64) TcbCold {

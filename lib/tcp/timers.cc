@@ -32,6 +32,9 @@ void TcpEngine::arm(std::uint32_t index, TcbTimer timer, Tick tick) {
     case kTimerLife:
       cold.life_tick = tick;
       break;
+    case kTimerPacing:
+      extra(index)->congestion.pacing.tick = tick;
+      break;
   }
   cold.timers = static_cast<std::uint8_t>(cold.timers | timer);
   if (!wheel_.armed(index) || earlier(tick, wheel_.expiry(index))) wheel_.arm(index, tick);
@@ -104,16 +107,23 @@ void TcpEngine::on_timer(std::uint32_t index) {
     hot_[index].set(kTcbAckNow);
     mark_dirty(index);
   }
+  if ((cold.timers & kTimerPacing) != 0 && due(extra(index)->congestion.pacing.tick, tick_)) {
+    disarm(cold, kTimerPacing);
+    mark_dirty(index);
+  }
   if ((cold.timers & kTimerRetransmit) != 0 && due(cold.retransmit_tick, tick_)) on_retransmit(index);
   if ((cold.timers & kTimerPersist) != 0 && due(cold.retransmit_tick, tick_)) on_persist(index);
   if ((cold.timers & kTimerLife) != 0 && due(cold.life_tick, tick_)) on_life(index);
   if (hot.has(kTcbDead) || cold.timers == 0) return;
+  const bool pacing = (cold.timers & kTimerPacing) != 0;
+  const Tick pacing_tick = pacing ? extra(index)->congestion.pacing.tick : 0;
   // The wheel fired for the earliest deadline; the next one takes its place.
   Tick next = tick_ + 0x7fff'fff0u;
   if ((cold.timers & (kTimerRetransmit | kTimerPersist)) != 0 && earlier(cold.retransmit_tick, next))
     next = cold.retransmit_tick;
   if ((cold.timers & kTimerDelayedAck) != 0 && earlier(cold.delayed_ack_tick, next)) next = cold.delayed_ack_tick;
   if ((cold.timers & kTimerLife) != 0 && earlier(cold.life_tick, next)) next = cold.life_tick;
+  if (pacing && earlier(pacing_tick, next)) next = pacing_tick;
   wheel_.arm(index, next);
 }
 
@@ -130,7 +140,7 @@ void TcpEngine::on_retransmit(std::uint32_t index) {
   if (cold.retransmits >= limit || user_timeout_passed(index)) return release(index, give_up_reason(index));
   ++cold.retransmits;
   rto_back_off(cold, config_.tcp);
-  if (!hot.has(kTcbSynUnacked)) congestion_on_timeout(hot, cold, cold.retransmits == 1);
+  if (!hot.has(kTcbSynUnacked)) congestion_on_timeout(flow_with_state(index), cold.retransmits == 1);
   hot.clear(kTcbTiming | kTcbRetransmit);
   hot.snd_nxt = hot.snd_una;
   mark_dirty(index);

@@ -131,25 +131,148 @@ TEST(Rfc5681, TimeoutLeavesOneSegmentAndHalvesOnce) {
   hot.snd_una = SeqNum(0xffff'f000);
   cold.snd_max = hot.snd_una + 8000;
   congestion_start(hot, cold, config);
-  congestion_on_timeout(hot, cold, true);
+  const CongestionFlow flow{hot, cold, nullptr, config, 0};
+  congestion_on_timeout(flow, true);
   EXPECT_EQ(cold.cwnd, 1000u);
   EXPECT_EQ(cold.ssthresh, 4000u);
   cold.snd_max = hot.snd_una + 1000;
-  congestion_on_timeout(hot, cold, false);
+  congestion_on_timeout(flow, false);
   EXPECT_EQ(cold.ssthresh, 4000u);
   cold.snd_max = hot.snd_una + 100;
-  congestion_on_timeout(hot, cold, true);
+  congestion_on_timeout(flow, true);
   EXPECT_EQ(cold.ssthresh, 2000u) << "never below two segments";
 }
 
 TEST(Rfc5681, CongestionAvoidanceGrowsByOneSegmentInARoundTrip) {
+  TcpConfig config;
   TcbHot hot{};
   TcbCold cold{};
   hot.mss = 1000;
   cold.cwnd = 10'000;
   cold.ssthresh = 5000;
-  for (int i = 0; i < 10; ++i) congestion_on_ack(hot, cold, 1000);
+  hot.set(kTcbCwndLimited);
+  // Without a CongestionState CUBIC, too, is Reno.
+  const CongestionFlow flow{hot, cold, nullptr, config, 0};
+  for (int i = 0; i < 10; ++i) congestion_on_ack(flow, 1000);
   EXPECT_NEAR(cold.cwnd, 11'000, 100);
+}
+
+TEST(Rfc9438_4_9, UndoRestoresWhatTheReductionChanged) {
+  for (const auto congestion : {TcpConfig::Congestion::kCubic, TcpConfig::Congestion::kNewReno}) {
+    for (const bool timeout : {false, true}) {
+      TcpConfig config;
+      config.congestion = congestion;
+      TcbHot hot{};
+      TcbCold cold{};
+      CongestionState state;
+      hot.mss = 1000;
+      hot.snd_una = SeqNum(5000);
+      hot.set(kTcbCwndLimited);
+      cold.snd_max = hot.snd_una + 40'000;
+      cold.recover = hot.snd_una - 1;
+      cold.cwnd = 40'000;
+      cold.ssthresh = 30'000;
+      cold.srtt_us = 50'000;
+      state.cubic.w_max = 45'000;
+      congestion_on_ack({hot, cold, &state, config, 1000}, 1000);
+      const std::uint32_t cwnd = cold.cwnd;
+      const CubicState before = state.cubic;
+      const CongestionFlow flow{hot, cold, &state, config, 1100};
+      EXPECT_FALSE(congestion_undo(flow)) << "nothing was reduced yet";
+      if (timeout) {
+        congestion_on_timeout(flow, true);
+        EXPECT_EQ(cold.cwnd, 1000u);
+      } else {
+        congestion_enter_recovery(flow);
+        EXPECT_EQ(cold.ssthresh, congestion == TcpConfig::Congestion::kCubic ? 28'000u : 20'000u);
+      }
+      EXPECT_TRUE(congestion_undo(flow));
+      EXPECT_EQ(cold.cwnd, std::max(cwnd, cold.cwnd));
+      EXPECT_GE(cold.cwnd, cwnd);
+      EXPECT_EQ(cold.ssthresh, 30'000u);
+      EXPECT_EQ(state.cubic.w_max, before.w_max);
+      EXPECT_EQ(state.cubic.k_ms, before.k_ms);
+      EXPECT_EQ(state.cubic.epoch_ms, before.epoch_ms);
+      EXPECT_EQ(state.cubic.running, before.running);
+      EXPECT_EQ(state.cubic.w_est >> 16, before.w_est >> 16);
+      EXPECT_FALSE(congestion_undo(flow)) << "once";
+    }
+  }
+}
+
+// RFC 3168 6.1.2: the loss of a segment in a window that a mark has reduced reduces it no further.
+TEST(Rfc3168_6_1_2, LossInAWindowThatWasReducedDoesNotReduceAgain) {
+  TcpConfig config;
+  TcbHot hot{};
+  TcbCold cold{};
+  CongestionState state;
+  hot.mss = 1000;
+  hot.snd_una = SeqNum(5000);
+  cold.snd_max = hot.snd_una + 20'000;
+  cold.recover = hot.snd_una - 1;
+  cold.cwnd = 20'000;
+  cold.ssthresh = 0x7fff'ffff;
+  const CongestionFlow flow{hot, cold, &state, config, 0};
+  EXPECT_TRUE(congestion_on_ecn(flow));
+  EXPECT_EQ(cold.ssthresh, 14'000u);
+  EXPECT_FALSE(congestion_on_ecn(flow));
+  congestion_enter_recovery(flow);
+  EXPECT_EQ(cold.ssthresh, 14'000u);
+  EXPECT_FALSE(congestion_undo(flow)) << "the network itself said so";
+  congestion_leave_recovery(flow);
+  hot.snd_una = cold.snd_max;
+  cold.snd_max = hot.snd_una + 14'000;
+  congestion_enter_recovery(flow);
+  EXPECT_EQ(cold.ssthresh, 9800u);
+}
+
+TEST(Rfc9438_5_8, UnusedWindowDoesNotGrow) {
+  TcpConfig config;
+  TcbHot hot{};
+  TcbCold cold{};
+  hot.mss = 1000;
+  for (const std::uint32_t ssthresh : {0x7fff'ffffu, 5000u}) {
+    cold.cwnd = 10'000;
+    cold.ssthresh = ssthresh;
+    congestion_note_output(hot, cold, 4000, false);
+    congestion_on_ack({hot, cold, nullptr, config, 0}, 2000);
+    EXPECT_EQ(cold.cwnd, 10'000u);
+    congestion_note_output(hot, cold, 9001, false);
+    congestion_on_ack({hot, cold, nullptr, config, 0}, 2000);
+    EXPECT_GT(cold.cwnd, 10'000u);
+  }
+  // In congestion avoidance half a window is not a full one; in slow start it is.
+  cold.cwnd = 10'000;
+  congestion_note_output(hot, cold, 6000, false);
+  EXPECT_FALSE(hot.has(kTcbCwndLimited));
+  cold.ssthresh = 0x7fff'ffff;
+  congestion_note_output(hot, cold, 6000, false);
+  EXPECT_TRUE(hot.has(kTcbCwndLimited));
+}
+
+TEST(Rfc5681_4_1, RestartAfterATimeoutOfIdleness) {
+  TcpConfig config;
+  TcbHot hot{};
+  TcbCold cold{};
+  CongestionState state;
+  hot.mss = 1460;
+  cold.cwnd = 100 * 1460;
+  cold.ssthresh = 50 * 1460;
+  cold.rto_ms = 300;
+  state.cubic.running = true;
+  state.cubic.w_max = 123'456;
+  const CongestionFlow flow{hot, cold, &state, config, 0};
+  congestion_restart(flow, 300);
+  EXPECT_EQ(cold.cwnd, 100u * 1460);
+  EXPECT_TRUE(state.cubic.running);
+  congestion_restart(flow, 301);
+  EXPECT_EQ(cold.cwnd, 10u * 1460);
+  EXPECT_EQ(cold.ssthresh, 75u * 1460) << "slow start leads back to near where it was";
+  EXPECT_FALSE(state.cubic.running) << "a new epoch";
+  EXPECT_EQ(state.cubic.w_max, 123'456u);
+  cold.cwnd = 1460;
+  congestion_restart(flow, 1000);
+  EXPECT_EQ(cold.cwnd, 1460u) << "the restart window is a limit, no gift";
 }
 
 TEST(Rfc6528, InitialNumbersFollowAFourMicrosecondClock) {
