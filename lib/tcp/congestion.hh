@@ -46,13 +46,17 @@ void congestion_avoid(const CongestionFlow& flow, std::uint32_t acked);
 /// (RFC 9438 5.8, RFC 7661): output() has noted that.
 inline void congestion_on_ack(const CongestionFlow& flow, std::uint32_t acked) {
   TcbCold& cold = flow.cold;
+  // Both follow SND.UNA, or they would lie ahead of it again half the sequence space later.
+  const bool repeating = flow.hot.snd_una <= cold.recover;
+  if (!repeating) cold.recover = flow.hot.snd_una - 1;
+  if (flow.state != nullptr && flow.state->ecn_reduced && flow.hot.snd_una >= flow.state->ecn_until)
+    flow.state->ecn_reduced = false;
   if (!flow.hot.has(kTcbCwndLimited)) {
     if (flow.state != nullptr) cubic_pause(flow.state->cubic, flow.now_ms);
     return;
   }
   if (cold.cwnd >= cold.ssthresh) return congestion_avoid(flow, acked);
   // Appropriate byte counting, RFC 3465: L = 2, but 1 for what is sent again after a timeout.
-  const bool repeating = flow.hot.snd_una <= cold.recover;
   cold.cwnd += std::min<std::uint32_t>(acked, (repeating ? 1u : 2u) * flow.hot.mss);
   cold.cwnd = std::min(cold.cwnd, kMostCwnd);
 }

@@ -217,6 +217,11 @@ TransferRun run_transfer(std::uint64_t seed, const std::string& pcap) {
   tcp.send_buffer_bytes = static_cast<std::uint32_t>(3000 + rng.below(100'000));
   // With a fifth of the packets lost each way, one SYN in 1,300 would use up the default.
   tcp.syn_retries = tcp.syn_ack_retries = 15;
+  // The RFC's own 2 minutes: with 60 s of TIME-WAIT and a timeout that has backed off, the last ACK may be lost until
+  // nobody is there to repeat it.
+  tcp.msl_ms = 120'000;
+  // And not the minute a timeout may back off to: four repetitions in those 4 minutes are too few at such a loss.
+  tcp.rto_max_ms = 20'000;
   const std::vector<Plan> plans = make_plans(rng);
   TransferSide opener(true, plans, rng());
   TransferSide other(false, plans, rng());

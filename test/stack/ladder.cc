@@ -121,6 +121,7 @@ void Ladder::captured(std::span<const std::uint8_t> frame) {
   }
   const TcpPacket& tcp = *packet.tcp;
   Sent sent{now_, packet, tcp, std::string(tcp.payload.begin(), tcp.payload.end()), tcp.seq, tcp.ack};
+  sent.frame.assign(frame.begin(), frame.end());
   if (tcp.source_port == flow.shard_port && tcp.destination_port == flow.peer_port) {
     if (tcp.has(kSyn)) {
       // A SYN with a new number begins a new life of the flow.

@@ -115,6 +115,8 @@ struct Sent {
   std::string data;
   std::uint32_t seq = 0;
   std::uint32_t ack = 0;
+  /// As it was on the wire, from the Ethernet header on.
+  std::vector<std::uint8_t> frame = {};
 };
 
 /// The line of the test, for failure messages; clang 14 has no std::source_location with this library.

@@ -226,6 +226,31 @@ TEST(Rfc3168_6_1_2, LossInAWindowThatWasReducedDoesNotReduceAgain) {
   EXPECT_EQ(cold.ssthresh, 9800u);
 }
 
+// After 2^31 octets without a loss the point of the last recovery must not lie ahead again, or fast retransmit (RFC 6582
+// 3.2 step 1) and ECN's reductions would wait for it.
+TEST(Rfc6582_3_2, RecoverFollowsTheSequenceNumbers) {
+  TcpConfig config;
+  TcbHot hot{};
+  TcbCold cold{};
+  CongestionState state;
+  hot.mss = 1000;
+  hot.snd_una = SeqNum(1);
+  cold.cwnd = 10'000;
+  cold.ssthresh = 5000;
+  cold.recover = SeqNum(0);
+  state.ecn_reduced = true;
+  state.ecn_until = SeqNum(500);
+  for (int i = 0; i < 10; ++i) {
+    hot.snd_una += 500'000'000;
+    congestion_on_ack({hot, cold, &state, config, 0}, 1000);
+    EXPECT_TRUE(hot.snd_una > cold.recover);
+    EXPECT_FALSE(state.ecn_reduced);
+  }
+  cold.recover = hot.snd_una + 10;
+  congestion_on_ack({hot, cold, &state, config, 0}, 1000);
+  EXPECT_EQ(cold.recover, hot.snd_una + 10) << "while it lies ahead it stays";
+}
+
 TEST(Rfc9438_5_8, UnusedWindowDoesNotGrow) {
   TcpConfig config;
   TcbHot hot{};
