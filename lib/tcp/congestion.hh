@@ -20,6 +20,9 @@ namespace tidegate {
 
 inline constexpr std::uint32_t kMostCwnd = 0x3fff'ffff;
 
+/// A bit of TcbCold::ack_mode: when output() ended, cwnd was what held the connection, so ACKs may let it grow.
+inline constexpr std::uint8_t kCwndLimited = 0x40;
+
 /// One connection as congestion control sees it: TcpEngine::flow() makes it. A value; lives as long as the call.
 struct CongestionFlow {
   TcbHot& hot;
@@ -51,7 +54,7 @@ inline void congestion_on_ack(const CongestionFlow& flow, std::uint32_t acked) {
   if (!repeating) cold.recover = flow.hot.snd_una - 1;
   if (flow.state != nullptr && flow.state->ecn_reduced && flow.hot.snd_una >= flow.state->ecn_until)
     flow.state->ecn_reduced = false;
-  if (!flow.hot.has(kTcbCwndLimited)) {
+  if ((cold.ack_mode & kCwndLimited) == 0) {
     if (flow.state != nullptr) cubic_pause(flow.state->cubic, flow.now_ms);
     return;
   }
@@ -100,13 +103,13 @@ void congestion_restart(const CongestionFlow& flow, std::uint32_t idle_ms);
 
 /// output() is done with the connection, `flight` octets are out: whether cwnd is what holds it. In slow start, or
 /// while a pacer holds the rest, half of it is enough (Linux's tcp_is_cwnd_limited): the window grows while it is used.
-inline void congestion_note_output(TcbHot& hot, const TcbCold& cold, std::uint32_t flight, bool paced) {
+inline void congestion_note_output(const TcbHot& hot, TcbCold& cold, std::uint32_t flight, bool paced) {
   const bool limited =
       cold.cwnd < cold.ssthresh || paced ? 2 * std::uint64_t{flight} > cold.cwnd : flight + hot.mss > cold.cwnd;
   if (limited) {
-    hot.set(kTcbCwndLimited);
+    cold.ack_mode |= kCwndLimited;
   } else {
-    hot.clear(kTcbCwndLimited);
+    cold.ack_mode &= static_cast<std::uint8_t>(~kCwndLimited);
   }
 }
 

@@ -18,25 +18,23 @@ enum AckMode : std::uint8_t {
   kAckQuickMask = 0x1f,
   /// Our data answer the peer's: their ACK may wait for the next answer, quick ACKs or not.
   kAckPingpong = 0x20,
-  /// Data has come at least once.
-  kAckStarted = 0x40,
+  // 0x40 is congestion.hh's kCwndLimited.
   /// Data has come since we last sent some.
   kAckAnswerable = 0x80,
 };
 
-/// Enough quick ACKs for a peer in slow start to fill half our window, at least 2 and at most `most`.
-inline void ack_quickly(const TcbHot& hot, TcbCold& cold, unsigned most) {
-  const auto window = static_cast<std::uint32_t>(std::max(hot.rcv_adv - hot.rcv_nxt, 0));
-  const unsigned wanted = std::clamp<std::uint32_t>(window / (2u * std::max<std::uint32_t>(hot.mss, 1)), 2, 16);
-  const unsigned count = std::min(wanted, most);
+/// The connection begins, or goes on after a pause: enough quick ACKs for a peer in slow start to fill half our window,
+/// at least 2 and at most what is configured.
+inline void ack_quickly(const TcbHot& hot, TcbCold& cold, const TcpConfig& config) {
+  const std::uint32_t segments = config.receive_buffer_bytes / (2u * std::max<std::uint32_t>(hot.mss, 1));
+  const unsigned count = std::min<unsigned>(std::clamp<std::uint32_t>(segments, 2, 16), config.quick_acks);
   if (count > (cold.ack_mode & kAckQuickMask))
     cold.ack_mode = static_cast<std::uint8_t>((cold.ack_mode & ~kAckQuickMask) | count);
 }
 
 /// Data in order has arrived: whether its ACK must leave now. More than one full segment is acknowledged at once.
 [[nodiscard]] inline bool ack_now(const TcbHot& hot, TcbCold& cold, const TcpConfig& config) {
-  if ((cold.ack_mode & kAckStarted) == 0) ack_quickly(hot, cold, config.quick_acks);
-  cold.ack_mode |= kAckStarted | kAckAnswerable;
+  cold.ack_mode |= kAckAnswerable;
   const bool quick = (cold.ack_mode & kAckQuickMask) != 0 && (cold.ack_mode & kAckPingpong) == 0;
   return quick || config.delayed_ack_ms == 0 || static_cast<std::uint32_t>(hot.rcv_nxt - cold.last_ack_sent) > hot.mss;
 }

@@ -31,7 +31,6 @@
 #include "tcp/event.hh"
 #include "tcp/extra.hh"
 #include "tcp/intent.hh"
-#include "tcp/path_mtu.hh"
 #include "tcp/pacing.hh"
 #include "tcp/syn_cache.hh"
 #include "tcp/syn_cookie.hh"

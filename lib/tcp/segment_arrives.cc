@@ -189,6 +189,7 @@ void TcpEngine::established(std::uint32_t index) {
   if (hot.has(kTcbSynRetransmitted) && cold.srtt_us == 0)
     cold.rto_ms = std::max<std::uint32_t>(config_.tcp.rto_initial_ms, 3000);
   congestion_start(hot, cold, config_.tcp);
+  ack_quickly(hot, cold, config_.tcp);
   // SND.UNA already lies behind our SYN, and so must `recover`.
   cold.recover = hot.snd_una - 1;
   if (settings(index).keepalive) arm_life(index);
@@ -245,7 +246,7 @@ void TcpEngine::synchronized_arrives(std::uint32_t index, const Segment& arrived
   }
   // The peer may have restarted its window after a pause, as after the handshake (RFC 5681 4.1).
   if (segment.payload_len > 0 && tick_ - cold.last_heard_tick > cold.rto_ms) [[unlikely]]
-    ack_quickly(hot, cold, config_.tcp.quick_acks);
+    ack_quickly(hot, cold, config_.tcp);
   cold.last_heard_tick = tick_;
   cold.probes = 0;
   if (!process_ack(index, segment)) return;

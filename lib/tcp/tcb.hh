@@ -177,7 +177,7 @@ struct alignas(64) TcbCold {
   std::uint8_t retransmits;
   std::uint8_t duplicate_acks;
   std::uint8_t probes;
-  /// Quick ACKs left, and AckMode bits (delayed_ack.hh).
+  /// Quick ACKs left, AckMode bits (delayed_ack.hh), and kCwndLimited (congestion.hh).
   std::uint8_t ack_mode;
   /// CloseReason of a dead connection.
   std::uint8_t close_reason;

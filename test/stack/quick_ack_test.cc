@@ -43,12 +43,12 @@ TEST_P(QuickAck, FewerWhenTheWindowIsSmall) {
   s.tcp.receive_buffer_bytes = 10 * mss_of(GetParam());
   Ladder l(s);
   l.established();
-  for (std::uint32_t i = 1; i <= 4; ++i) {
+  for (std::uint32_t i = 1; i <= 5; ++i) {
     l.send(seg(kAck).data("x"));
     l.expect(seg(kAck).ack(1 + i));
   }
   l.send(seg(kAck).data("x"));
-  expect_delayed_ack(l, 6);
+  expect_delayed_ack(l, 7);
 }
 
 // After a pause longer than the timeout the peer may have restarted its window (RFC 5681 4.1).
