@@ -32,6 +32,7 @@
 #include "tcp/extra.hh"
 #include "tcp/intent.hh"
 #include "tcp/pacing.hh"
+#include "tcp/path_mtu.hh"
 #include "tcp/syn_cache.hh"
 #include "tcp/syn_cookie.hh"
 #include "tcp/tcb.hh"
