@@ -34,8 +34,8 @@ struct Hosts {
     tcp.keepalive_interval_ms = 5000;
     tcp.keepalive_probes = 4;
     tcp.data_retries = 8;
-    // RFC 1337: no RST ends a TIME-WAIT, so an opener that forgot it has to wait as long before the tuple serves again.
-    tcp.msl_ms = 5000;
+    // RFC 1337: no RST ends a TIME-WAIT, so an opener that forgot it has to ask for longer than that lasts.
+    tcp.syn_retries = 8;
     tcp.send_buffer_bytes = 30'000;
     tcp.receive_buffer_bytes = 30'000;
     for (unsigned number = 1; number <= 2; ++number) world.add_host(config(number));

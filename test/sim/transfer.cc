@@ -251,7 +251,7 @@ TransferRun run_transfer(std::uint64_t seed, const std::string& pcap) {
   EXPECT_EQ(world.broken(), "") << text();
   EXPECT_TRUE(done) << opener.finished() << " and " << other.finished() << " of " << plans.size()
                     << " connections finished; " << text();
-  EXPECT_TRUE(world.run_until_quiet(Duration::seconds(300))) << "timers still run; " << text();
+  EXPECT_TRUE(world.run_until_quiet(Duration::seconds(900))) << "timers still run; " << text();
 
   TransferRun run;
   run.took = took;
