@@ -176,6 +176,8 @@ class Comparison {
     config.tcp.msl_ms = 2000;
     const std::uint64_t dice = rng_();
     for (Twin* twin : {&lane_, &reference_}) {
+      // Few enough that the delay is seen too.
+      config.tcp.quick_acks = 1;
       if (twin == &reference_) alter(config);
       twin->service = std::make_unique<DiceService>(dice, false);
       twin->host = std::make_unique<SimHost>("shard", config, now_, [twin](std::span<const std::uint8_t> frame) {
