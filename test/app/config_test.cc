@@ -255,6 +255,8 @@ TEST(Config, DocumentedDefaultsReadBackAsDefaults) {
   for (const Section& section : section_table()) {
     if (section.name != "tcp" && section.name != "limits") continue;
     for (const Setting& setting : section.settings) {
+      // Nothing is the default of a file's name, and no value to write.
+      if (setting.fallback == "none") continue;
       std::string text = std::string(kPort) + "[" + section.name + "]\n" + setting.key + " = ";
       const bool written = setting.fallback == "true" || setting.fallback == "false" || setting.fallback.front() == '"';
       text += written ? setting.fallback : "\"" + setting.fallback + "\"";

@@ -88,7 +88,7 @@ TEST_F(KeyFile, IsLookedForBesideTheConfigurationAndBlamedOnItsSetting) {
   const LoadedConfig bad = parse_config(text, "t.toml", directory_.string(), Purpose::kCheck);
   ASSERT_EQ(bad.errors.size(), 1u);
   const std::string message = bad.errors[0].to_string();
-  EXPECT_EQ(message.rfind("t.toml:4: setting 'tcp.syn_cookie_key_file' = \"cookie.key\": ", 0), 0u) << message;
+  EXPECT_EQ(message.rfind("t.toml:4: setting 'tcp.syn_cookie_key_file' = 'cookie.key': ", 0), 0u) << message;
   EXPECT_NE(message.find("cookie.key:1: has 6 characters"), std::string::npos) << message;
 }
 
