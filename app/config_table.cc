@@ -257,6 +257,9 @@ Section limits_section() {
       .number("transfers", &ShardLimits::transfers, 0, kMaxConnections, Unit::kCount,
               "Connections that can recover from loss, hold data out of order or have options of their own at once; "
               "the others do with less, counted in extra_exhausted.")
+      .number("segments", &ShardLimits::segments, 0, 1ULL << 28, Unit::kCount,
+              "Segments in flight that loss recovery can tell apart, of all connections; beyond it duplicate ACKs must "
+              "do, counted in records_exhausted.")
       .number("neighbours", &ShardLimits::neighbours, 1, 65534, Unit::kCount,
               "Stations on the link whose Ethernet address we remember.");
   return s.build();

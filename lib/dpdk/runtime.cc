@@ -78,6 +78,7 @@ void add_counters(ShardCounters& sum, const ShardCounters& other) {
   sum.time_wait += other.time_wait;
   sum.buffers_in_use += other.buffers_in_use;
   sum.transfers_in_use += other.transfers_in_use;
+  sum.segments_in_use += other.segments_in_use;
   sum.neighbours += other.neighbours;
   sum.syn_entries += other.syn_entries;
   sum.listeners_on_cookies += other.listeners_on_cookies;

@@ -91,6 +91,8 @@ struct ShardLimits {
   std::uint32_t buffers = 16384;
   /// How many connections at once can recover from loss, reorder, or have options of their own (lib/tcp/extra.hh).
   std::uint32_t transfers = 16384;
+  /// Segments in flight that loss recovery can tell apart, of all connections (lib/tcp/scoreboard.hh).
+  std::uint32_t segments = 65536;
   std::uint32_t neighbours = 4096;
 };
 
@@ -134,6 +136,7 @@ struct ShardCounters {
   std::uint32_t time_wait = 0;
   std::uint32_t buffers_in_use = 0;
   std::uint32_t transfers_in_use = 0;
+  std::uint32_t segments_in_use = 0;
   std::uint32_t neighbours = 0;
   /// Passive opens in SYN-RECEIVED, which are not among `connections`.
   std::uint32_t syn_entries = 0;

@@ -7,6 +7,21 @@
 #include "tcp/rtt.hh"
 
 namespace tidegate {
+namespace {
+
+/// Octets in flight that the SACK blocks of an ACK say have arrived. A block below SND.UNA reports a duplicate (RFC
+/// 2883) and counts for nothing.
+std::uint32_t sacked_beyond(const Segment& segment, SeqNum snd_una, SeqNum snd_max) {
+  std::uint32_t octets = 0;
+  for (unsigned i = 0; i < segment.sack_count; ++i) {
+    const SackBlock block = segment.sack(i);
+    if (block.left > snd_una && block.left < block.right && block.right <= snd_max)
+      octets += static_cast<std::uint32_t>(block.right - block.left);
+  }
+  return octets;
+}
+
+}  // namespace
 
 /// SND.UNA < ack <= snd_max.
 void TcpEngine::acknowledged(std::uint32_t index, const Segment& segment) {
@@ -17,15 +32,18 @@ void TcpEngine::acknowledged(std::uint32_t index, const Segment& segment) {
   remove_acknowledged(index, octets);
 
   // RFC 6298 (3), Karn: only what was sent once is timed; `kTcbTiming` goes with any retransmission.
-  if (hot.has(kTcbTiming) && ack >= cold.rtt_seq) {
+  bool measured = hot.has(kTcbTiming) && ack >= cold.rtt_seq;
+  if (measured) {
     rtt_sample(cold, now_us_ - cold.rtt_start_us, config_.tcp);
     hot.clear(kTcbTiming);
   } else if (cold.retransmits > 0 && hot.has(kTcbTimestamps) && segment.has_option(kOptTimestamps)) {
     // RFC 7323 4.1: the echo tells which transmission is acknowledged, so a retransmitted segment can be measured after
     // all.
     const std::uint32_t rtt_ms = now_ms_ + cold.ts_offset - segment.ts_echo;
-    if (rtt_ms > 0 && rtt_ms < 600'000) rtt_sample(cold, rtt_ms * 1000, config_.tcp);
+    measured = rtt_ms > 0 && rtt_ms < 600'000;
+    if (measured) rtt_sample(cold, rtt_ms * 1000, config_.tcp);
   }
+  if (TcbExtra* known = extra(index); measured && known != nullptr) known->recovery.clear(kPhaseProbeNoRtt);
   hot.snd_una = ack;
   hot.snd_nxt = max(hot.snd_nxt, ack);
   cold.retransmits = 0;
@@ -33,24 +51,20 @@ void TcpEngine::acknowledged(std::uint32_t index, const Segment& segment) {
   if (octets >= hot.mss) hot.set(kTcbFullSizeAcked);
   disarm(cold, kTimerPersist);
 
-  if (hot.has(kTcbInRecovery)) {
-    if (ack >= cold.recover) {
-      congestion_leave_recovery(flow(index));
-    } else {
-      congestion_partial_ack(flow(index), octets);
-      hot.set(kTcbRetransmit);
-    }
+  if (recording(index) != nullptr) {
+    scoreboard_ack(index, segment, octets, measured);
   } else {
-    cold.duplicate_acks = 0;
-    // RFC 3168 6.1.2: an ACK that tells of congestion does not open the window.
-    if (!segment.has(kEce) || !hot.has(kTcbEcn)) window_grows(index, octets);
+    plain_ack(index, segment, octets);
   }
-
-  // RFC 6298 (5.2), (5.3).
+  // RFC 6298 (5.2).
   if (hot.snd_una == cold.snd_max) {
-    disarm(cold, kTimerRetransmit);
-  } else {
-    arm_retransmit(index);
+    disarm(cold, kTimersSend);
+    // Whatever this was about is over; what the next data need (RFC 8985) stays.
+    if (TcbExtra* known = extra(index)) {
+      known->recovery.clear(kPhaseLoss | kPhaseFrto1 | kPhaseFrto2 | kPhaseRack | kPhaseDsackRound | kPhaseUndo |
+                            kPhaseUndoTimestamp | kPhaseUndoRepeated | kPhaseBlind | kPhaseProbeDue);
+      if (extra_idle(*known)) free_extra(index);
+    }
   }
 
   if (hot.has(kTcbWantWritable) && cold.tx_bytes <= settings(index).send_buffer_bytes / 2) {
@@ -62,6 +76,57 @@ void TcpEngine::acknowledged(std::uint32_t index, const Segment& segment) {
   } else if (hot.tx_head != kNone || hot.has(kTcbFinQueued | kTcbRetransmit) || cold.extra != kNone) {
     mark_dirty(index);
   }
+}
+
+/// SND.UNA has moved by `octets`, and no records are kept.
+void TcpEngine::plain_ack(std::uint32_t index, const Segment& segment, std::uint32_t octets) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  TcbExtra* known = extra(index);
+  if (known != nullptr) {
+    probe_ack(index, segment, true);
+    RecoveryState& r = known->recovery;
+    if (r.has(kPhaseLoss)) {
+      plain_loss_ack(index, r, segment);
+    } else if (hot.has(kTcbInRecovery) && needless(index, r, segment, true)) {
+      undo(index, r);
+    }
+  }
+  if (hot.has(kTcbInRecovery)) {
+    if (hot.snd_una >= cold.recover) {
+      congestion_leave_recovery(flow(index));
+    } else {
+      congestion_partial_ack(flow(index), octets);
+      hot.set(kTcbRetransmit);
+    }
+  } else {
+    cold.duplicate_acks = 0;
+    // RFC 3168 6.1.2: an ACK that tells of congestion does not open the window.
+    if (!segment.has(kEce) || !hot.has(kTcbEcn)) window_grows(index, octets);
+  }
+  // RFC 6298 (5.3).
+  if (hot.snd_una != cold.snd_max) arm_loss_timer(index);
+}
+
+/// SEG.ACK = SND.UNA.
+void TcpEngine::repeated_ack(std::uint32_t index, const Segment& segment, bool window_moved) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  if (recording(index) != nullptr) {
+    if (segment.payload_len == 0 && !segment.has(kFin) && !window_moved) counters_.add(TcpCounter::kDuplicateAcksIn);
+    return scoreboard_ack(index, segment, 0, false);
+  }
+  probe_ack(index, segment, false);
+  if (cold.snd_max == hot.snd_una) return;
+  // RFC 5681 2: outstanding data, no data, no FIN, same ACK, same window. RFC 6675 2: with SACK, news of octets
+  // beyond a hole is a duplicate whatever the window: a peer that grows its buffer moves it with each ACK.
+  const std::uint32_t beyond = hot.has(kTcbSack) ? sacked_beyond(segment, hot.snd_una, cold.snd_max) : 0;
+  const bool duplicate = segment.payload_len == 0 && !segment.has(kFin) && (!window_moved || beyond > 0);
+  // RFC 6675 4, IsLost(): more than two segments beyond the hole say what three duplicates say. They may come merged
+  // into one ACK, or on the peer's own data.
+  const bool lost = beyond > 2u * hot.mss && !hot.has(kTcbInRecovery) && cold.duplicate_acks < 3;
+  if (lost) cold.duplicate_acks = 2;
+  if (duplicate || lost) duplicate_ack(index);
 }
 
 /// Our FIN has been acknowledged.
@@ -96,9 +161,9 @@ void TcpEngine::remove_acknowledged(std::uint32_t index, std::uint32_t octets) {
   std::uint32_t data = std::min<std::uint32_t>(octets, cold.tx_bytes);
   if (data == 0) return;
   cold.tx_bytes = cold.tx_bytes - data;
-  cold.tx_cursor = kNone;
   while (data > 0) {
     const std::uint32_t head = hot.tx_head;
+    if (head == cold.tx_cursor) cold.tx_cursor = kNone;
     if (chunks_[head].len > data) {
       chunks_.trim_front(head, data);
       return;
@@ -128,6 +193,7 @@ void TcpEngine::duplicate_ack(std::uint32_t index) {
   TcbCold& cold = cold_[index];
   counters_.add(TcpCounter::kDuplicateAcksIn);
   if (cold.duplicate_acks < 255) ++cold.duplicate_acks;
+  if (TcbExtra* known = extra(index)) plain_loss_duplicate(index, known->recovery);
   if (hot.has(kTcbInRecovery)) {
     cold.cwnd += hot.mss;  // each duplicate says that one segment has left the network
     return mark_dirty(index);
@@ -135,6 +201,9 @@ void TcpEngine::duplicate_ack(std::uint32_t index) {
   // RFC 6582 3.2 step 1: the ACK must cover more than what was sent before the last recovery or timeout.
   if (cold.duplicate_acks == 3 && hot.snd_una > cold.recover) {
     counters_.add(TcpCounter::kFastRetransmits);
+    if (hot.has(kTcbTimestamps)) {
+      if (TcbExtra* known = want_extra(index)) save_undo(index, known->recovery);
+    }
     congestion_enter_recovery(flow_with_state(index));
     hot.set(kTcbRetransmit);
     hot.clear(kTcbTiming);

@@ -59,6 +59,14 @@ enum class TcpCounter : std::uint8_t {
   kSynCookiesSent,
   kSynCookiesAccepted,
   kSynCookiesFailed,
+  kTailLossProbes,
+  kTailLossesRepaired,
+  kSpuriousTimeouts,
+  kSpuriousRecoveries,
+  kDsacksIn,
+  kDsacksOut,
+  kSackReneging,
+  kRecordsExhausted,
   kCount
 };
 
@@ -113,6 +121,14 @@ inline constexpr std::array<std::string_view, kTcpCounterCount> kTcpCounterNames
     "syn_cookies_sent",
     "syn_cookies_accepted",
     "syn_cookies_failed",
+    "tail_loss_probes",
+    "tail_losses_repaired",
+    "spurious_timeouts",
+    "spurious_recoveries",
+    "dsacks_in",
+    "dsacks_out",
+    "sack_reneging",
+    "records_exhausted",
 };
 static_assert(!kTcpCounterNames.back().empty(), "every counter has a name");
 

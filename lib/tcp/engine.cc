@@ -68,6 +68,7 @@ TcpEngine::TcpEngine(const TcpEngineConfig& config, Instant start, DropCounters&
       pairs_(config.connections_v6, memory),
       extra_pool_(config.transfers, memory),
       extras_(config.transfers, memory),
+      scoreboard_(config.segments, memory),
       chunks_(config.buffers, reference_chunks(config), memory),
       wheel_(config.connections, 0, memory),
       time_wait4_(config.time_wait, two_msl_ticks(config.tcp), 0, memory),
@@ -95,6 +96,7 @@ std::vector<std::pair<const char*, std::size_t>> TcpEngine::memory_need(const Tc
        array_bytes(std::size_t{config.connections_v6} * sizeof(AddressPairV6)) + pool(config.connections_v6)},
       {"transfer state", array_bytes(std::size_t{config.transfers} * sizeof(TcbExtra)) + pool(config.transfers)},
       {"passive opens in SYN-RECEIVED", SynCache::memory_bytes(config.syn_received)},
+      {"segments in flight", Scoreboard::memory_bytes(config.segments)},
       {"connection timers", TimerWheel::memory_bytes(config.connections)},
       {"data blocks", ChunkPool::memory_bytes(config.buffers, reference_chunks(config))},
       {"TIME-WAIT, IPv4", TimeWaitStore<TimeWaitEntry4>::memory_bytes(config.time_wait)},
@@ -361,6 +363,7 @@ TcbExtra* TcpEngine::want_extra(std::uint32_t index) {
 void TcpEngine::free_extra(std::uint32_t index) {
   TcbCold& cold = cold_[index];
   if (cold.extra == kNone) return;
+  scoreboard_.clear(extras_[cold.extra].recovery);
   extra_pool_.free(cold.extra);
   cold.extra = kNone;
 }

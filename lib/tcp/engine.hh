@@ -28,11 +28,13 @@
 #include "tcp/config.hh"
 #include "tcp/congestion.hh"
 #include "tcp/counters.hh"
+#include "tcp/engine_config.hh"
 #include "tcp/event.hh"
 #include "tcp/extra.hh"
 #include "tcp/intent.hh"
 #include "tcp/pacing.hh"
 #include "tcp/path_mtu.hh"
+#include "tcp/scoreboard.hh"
 #include "tcp/syn_cache.hh"
 #include "tcp/syn_cookie.hh"
 #include "tcp/tcb.hh"
@@ -42,70 +44,6 @@
 #include "wire/segment.hh"
 
 namespace tidegate {
-
-struct TcpEngineConfig {
-  TcpConfig tcp;
-  std::uint32_t connections = 0;
-  std::uint32_t connections_v6 = 0;
-  std::uint32_t time_wait = 0;
-  std::uint32_t time_wait_v6 = 0;
-  /// Passive opens in SYN-RECEIVED, all listeners together, both families.
-  std::uint32_t syn_received = 0;
-  std::uint32_t buffers = 0;
-  /// How many connections can have a TcbExtra at once.
-  std::uint32_t transfers = 0;
-  /// The MSS we announce, by family: MTU less the fixed headers (RFC 6691).
-  std::uint16_t mss_v4 = 1460;
-  std::uint16_t mss_v6 = 1440;
-  /// With tcp.pacing on: who paces, if not the built-in pacer.
-  Pacer pacer;
-  HashKey isn_key;
-  HashKey table_key;
-  /// Zero: derived from isn_key.
-  SynCookieKeys cookie_keys;
-  /// Wall clock less the clock of `now`: what nodes that share cookie keys agree on.
-  std::int64_t wall_clock_offset_ms = 0;
-};
-
-/// An active open's parameters; see stack/service.hh for the public form.
-struct OpenRequest {
-  FlowKey key;
-  std::uint8_t service = 0;
-  std::uint64_t user = 0;
-};
-
-struct TcpListener {
-  IpAddress address;
-  std::uint16_t port = 0;
-  std::uint32_t backlog = 0;
-  std::uint8_t service = 0;
-  /// Which connections an unspecified address means.
-  ListenFamily family = ListenFamily::kBoth;
-  /// Connections in SYN-RECEIVED.
-  std::uint32_t syn_received = 0;
-  SynPressure pressure;
-  /// Takes no SYN for now: those who accept are behind.
-  bool paused = false;
-  /// False in a place whose listener was stopped.
-  bool active = false;
-
-  [[nodiscard]] bool takes(const FlowKey& key) const {
-    if (!active || port != key.local_port) return false;
-    if (!address.is_unspecified()) return address == key.local;
-    return family == ListenFamily::kBoth || (family == ListenFamily::kV4) == key.is_v4();
-  }
-  [[nodiscard]] bool same_place(IpAddress other, std::uint16_t other_port, ListenFamily other_family) const {
-    return active && port == other_port && address == other && family == other_family;
-  }
-};
-
-/// One connection as another thread sees it.
-struct TcpSnapshotRow {
-  FlowKey key;
-  TcpState state = TcpState::kClosed;
-  std::uint32_t receive_queue_bytes = 0;
-  std::uint32_t send_queue_bytes = 0;
-};
 
 class TcpEngine {
  public:
@@ -198,6 +136,7 @@ class TcpEngine {
   [[nodiscard]] std::uint32_t time_wait() const { return time_wait4_.alive() + time_wait6_.alive(); }
   [[nodiscard]] std::uint32_t buffers_in_use() const { return chunks_.in_use(); }
   [[nodiscard]] std::uint32_t transfers_in_use() const { return extra_pool_.in_use(); }
+  [[nodiscard]] std::uint32_t segments_in_use() const { return scoreboard_.in_use(); }
   [[nodiscard]] std::span<const TcpListener> listeners() const { return {listeners_.data(), n_listeners_}; }
   void count_no_source() { counters_.add(TcpCounter::kConnectNoSource); }
 
@@ -290,9 +229,11 @@ class TcpEngine {
   void acknowledged(std::uint32_t index, const Segment& segment);
   void fin_acknowledged(std::uint32_t index, const Segment& segment);
   void enter_fin_wait_2(std::uint32_t index);
+  void repeated_ack(std::uint32_t index, const Segment& segment, bool window_moved);
   void duplicate_ack(std::uint32_t index);
   void ecn_echoed(std::uint32_t index);
   void window_grows(std::uint32_t index, std::uint32_t octets);
+  void plain_ack(std::uint32_t index, const Segment& segment, std::uint32_t octets);
   void remove_acknowledged(std::uint32_t index, std::uint32_t octets);
 
   // challenge.cc: answers that anybody can ask for
@@ -355,6 +296,39 @@ class TcpEngine {
   void forget_handshakes(std::size_t listener);
   void abort_handshakes();
 
+  // recovery.cc: what an ACK says of the segments in flight
+  [[nodiscard]] RecoveryState* recording(std::uint32_t index);
+  [[nodiscard]] std::uint32_t pipe(std::uint32_t index);
+  void record_sent(std::uint32_t index, SeqNum seq, SeqNum end);
+  void stop_recording(std::uint32_t index, RecoveryState& r);
+  [[nodiscard]] std::uint32_t reo_wnd_us(std::uint32_t index, const RecoveryState& r) const;
+  bool take_sack_blocks(std::uint32_t index, const Segment& segment, RecoveryState& r, AckNews& news);
+  void scoreboard_ack(std::uint32_t index, const Segment& segment, std::uint32_t octets, bool measured);
+  [[nodiscard]] bool needless(std::uint32_t index, const RecoveryState& r, const Segment& segment,
+                              bool over_repeated) const;
+  void save_undo(std::uint32_t index, RecoveryState& r);
+  void note_repeat(std::uint32_t index);
+  void undo(std::uint32_t index, RecoveryState& r);
+  void frto_ack(std::uint32_t index, RecoveryState& r, const AckNews& news);
+  [[nodiscard]] bool new_data_fits(std::uint32_t index) const;
+  void enter_recovery(std::uint32_t index, RecoveryState& r, std::uint32_t sacked, std::uint32_t octets);
+  void reduce_proportionally(std::uint32_t index, RecoveryState& r, std::uint32_t delivered, bool safe);
+  void probe_ack(std::uint32_t index, RecoveryState& r, const Segment& segment, bool advanced, bool duplicate);
+  void probe_ack(std::uint32_t index, const Segment& segment, bool advanced);
+
+  // loss_timers.cc: its timers, and what they and it send again
+  [[nodiscard]] bool may_probe(std::uint32_t index);
+  void arm_loss_timer(std::uint32_t index);
+  void on_tail_probe(std::uint32_t index);
+  void send_tail_probe(std::uint32_t index);
+  void on_reorder(std::uint32_t index);
+  void on_retransmit(std::uint32_t index);
+  void timed_out(std::uint32_t index);
+  void resend_lost(std::uint32_t index);
+  void emit_repeat(std::uint32_t index, SeqNum seq, SeqNum end);
+  void plain_loss_ack(std::uint32_t index, RecoveryState& r, const Segment& segment);
+  void plain_loss_duplicate(std::uint32_t index, RecoveryState& r);
+
   // text.cc: seventh and eighth steps
   void process_text(std::uint32_t index, const Segment& segment);
   bool accept_in_order(std::uint32_t index, const std::uint8_t* data, std::uint32_t len);
@@ -366,6 +340,7 @@ class TcpEngine {
   void announce_room(std::uint32_t index);
   void offer(std::uint32_t index);
   void schedule_ack(std::uint32_t index);
+  void report_duplicate(std::uint32_t index, SeqNum left, SeqNum right);
   unsigned sack_blocks(std::uint32_t index, std::array<SackBlock, 4>& out);
 
   // time_wait.cc
@@ -390,6 +365,7 @@ class TcpEngine {
   [[nodiscard]] Tick idle_ms(const TcbCold& cold) const {
     return std::max<Tick>((now_us_ - cold.rtt_start_us) / 1000, tick_ - cold.last_heard_tick);
   }
+  [[nodiscard]] std::uint32_t mss_now(std::uint32_t index);
   void emit_syn(std::uint32_t index);
   void emit_segment(std::uint32_t index, SeqNum seq, std::uint32_t len, std::uint8_t flags);
   void emit_ack(std::uint32_t index, SeqNum seq);
@@ -416,7 +392,6 @@ class TcpEngine {
   void arm_persist(std::uint32_t index);
   void arm_life(std::uint32_t index);
   void on_timer(std::uint32_t index);
-  void on_retransmit(std::uint32_t index);
   void on_persist(std::uint32_t index);
   void on_starved(std::uint32_t index);
   void on_life(std::uint32_t index);
@@ -449,6 +424,7 @@ class TcpEngine {
   FixedArray<AddressPairV6> pairs_;
   IndexPool extra_pool_;
   FixedArray<TcbExtra> extras_;
+  Scoreboard scoreboard_;
   ChunkPool chunks_;
   std::uint32_t promised_blocks_ = 0;
   TimerWheel wheel_;

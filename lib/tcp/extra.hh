@@ -12,6 +12,7 @@
 
 #include "base/seq_num.hh"
 #include "tcp/congestion_state.hh"
+#include "tcp/recovery_state.hh"
 
 namespace tidegate {
 
@@ -19,9 +20,12 @@ namespace tidegate {
 struct ReassemblyState {
   /// Where the segment that came out of order last began: its block is reported first (RFC 2018 4).
   SeqNum last_out_of_order;
+  /// What came twice, for the next ACK to say (RFC 2883). Without: not said.
+  SackBlock duplicate;
+  bool report_duplicate = false;
   bool active = false;
 
-  [[nodiscard]] bool idle() const { return !active; }
+  [[nodiscard]] bool idle() const { return !active && !report_duplicate; }
 };
 
 /// What a user set for this connection alone (options.cc); the configuration's values until then. Without it
@@ -55,12 +59,14 @@ struct alignas(64) TcbExtra {
   ConnectionSettings settings;
   /// Without it CUBIC is NewReno, nothing is undone, and a loss in a window that ECN reduced waits for its timeout.
   CongestionState congestion;
+  /// The sending side (recovery.cc). Without it duplicate ACKs tell of losses, and a timeout repeats everything.
+  RecoveryState recovery;
 };
 static_assert(sizeof(TcbExtra) <= 320);
 
 /// Whether nothing in it matters any more, so that it may be given back.
 [[nodiscard]] inline bool extra_idle(const TcbExtra& extra) {
-  return extra.reassembly.idle() && extra.settings.idle() && extra.congestion.idle();
+  return extra.reassembly.idle() && extra.settings.idle() && extra.congestion.idle() && extra.recovery.idle();
 }
 
 }  // namespace tidegate

@@ -105,6 +105,12 @@ std::string TcpEngine::broken_connection(std::uint32_t index, std::uint32_t& pie
   }
   if (edge > hot.rcv_adv && ahead.pieces > 0) return "octets beyond the window";
 
+  // The scoreboard covers what is in flight, and nothing else.
+  if (cold.extra != kNone && extras_[cold.extra].recovery.recording() &&
+      !scoreboard_.consistent(extras_[cold.extra].recovery, hot.snd_una, cold.snd_max)) {
+    return "scoreboard";
+  }
+
   // Timers: what waits for the peer has a timer, and the wheel knows of the earliest.
   const std::uint8_t sending = static_cast<std::uint8_t>(cold.timers & ~(kTimerDelayedAck | kTimerLife));
   const bool waits = flight > 0 || cold.tx_bytes > 0 || (hot.has(kTcbFinQueued) && !hot.has(kTcbFinSent));
@@ -115,7 +121,7 @@ std::string TcpEngine::broken_connection(std::uint32_t index, std::uint32_t& pie
   const auto late = [&](std::uint8_t timer, std::uint32_t deadline) {
     return (cold.timers & timer) != 0 && earlier(deadline, wheel_.expiry(index));
   };
-  if (late(kTimerRetransmit | kTimerPersist, cold.retransmit_tick) || late(kTimerDelayedAck, cold.delayed_ack_tick) ||
+  if (late(kTimersSend, cold.retransmit_tick) || late(kTimerDelayedAck, cold.delayed_ack_tick) ||
       late(kTimerLife, cold.life_tick)) {
     return "the wheel turns after the earliest deadline";
   }

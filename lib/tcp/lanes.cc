@@ -39,7 +39,10 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const Segment&
   if (hot.has(kTcbTimestamps) && static_cast<std::int32_t>(segment.ts_value - cold.ts_recent) < 0) return false;
   // It acknowledges something new, or there is nothing to acknowledge: no duplicate ACK. No window to probe.
   if (segment.ack > cold.snd_max || (cold.timers & kTimerPersist) != 0) return false;
-  return segment.ack > hot.snd_una || (segment.ack == hot.snd_una && cold.snd_max == hot.snd_una);
+  if (segment.ack > hot.snd_una) return true;
+  // A tail loss probe may have been needless, which such an ACK tells (RFC 8985 7.4.2).
+  const bool probing = cold.extra != kNone && extras_[cold.extra].recovery.has(kPhaseProbe);
+  return segment.ack == hot.snd_una && cold.snd_max == hot.snd_una && !probing;
 }
 
 bool TcpEngine::lane_arrives(std::uint32_t index, const Segment& segment) {

@@ -11,15 +11,6 @@
 namespace tidegate {
 namespace {
 
-/// Payload octets a segment may carry now. SACK blocks take their place from the data (RFC 9293 3.7.1, RFC 6691), else
-/// the packet outgrows the MTU and is lost on the way: every one, for as long as the peer's own loss lasts.
-std::uint32_t mss_now(const TcbHot& hot, const TcbCold& cold) {
-  if (cold.reassembly_head == kNone || !hot.has(kTcbSack)) return hot.mss;
-  // As many blocks as the option space takes: three with timestamps, four without.
-  const std::uint32_t most = hot.has(kTcbTimestamps) ? 4 + 3 * 8 : 4 + 4 * 8;
-  return hot.mss - most;
-}
-
 /// RFC 9293 3.8.3 R1: this many retransmissions of one segment cast doubt on the path.
 constexpr std::uint8_t kDoubtfulRetransmits = 3;
 
@@ -27,6 +18,19 @@ constexpr std::uint8_t kDoubtfulRetransmits = 3;
 SeqNum within_window(const TcbHot& hot, SeqNum seq) { return min(seq, hot.snd_una + hot.snd_wnd); }
 
 }  // namespace
+
+/// Payload octets a segment may carry now. SACK blocks take their place from the data (RFC 9293 3.7.1, RFC 6691), else
+/// the packet outgrows the MTU and is lost on the way: every one, for as long as the peer's own loss lasts.
+std::uint32_t TcpEngine::mss_now(std::uint32_t index) {
+  const TcbHot& hot = hot_[index];
+  if (!hot.has(kTcbSack)) return hot.mss;
+  const TcbExtra* known = extra(index);
+  const bool duplicate = known != nullptr && known->reassembly.report_duplicate;
+  if (cold_[index].reassembly_head == kNone && !duplicate) return hot.mss;
+  // As many blocks as the option space takes: three with timestamps, four without.
+  const std::uint32_t most = hot.has(kTcbTimestamps) ? 4 + 3 * 8 : 4 + 4 * 8;
+  return hot.mss - most;
+}
 
 void TcpEngine::output() {
   if (abort_handshakes_) {
@@ -76,19 +80,28 @@ void TcpEngine::abort_now(std::uint32_t index) {
 void TcpEngine::output_data(std::uint32_t index) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
+  const SeqNum sent_before = cold.snd_max;
+  // Whoever moves SND.NXT back wants everything again, and the scoreboard knows only what was sent in order.
+  if (hot.snd_nxt != cold.snd_max && recording(index) != nullptr) scoreboard_.clear(extra(index)->recovery);
   // A probe into a closed window is all that may leave.
   if (hot.has(kTcbProbe) && send_probe(index)) return;
+  if (const TcbExtra* known = extra(index); known != nullptr && known->recovery.has(kPhaseProbeDue)) {
+    send_tail_probe(index);
+  }
+  resend_lost(index);
   if (hot.has(kTcbRetransmit)) resend_first(index);
   // RFC 5681 4.1. The segment timed last was the last one sent, or at most a round trip before it; what the peer sends
   // meanwhile is no ACK clock.
   if (cold.snd_max == hot.snd_una && cold.tx_bytes > 0) congestion_restart(flow(index), idle_ms(cold));
   send_new_data(index);
+  // RFC 8985 7.2: new data put the probe off.
+  if (cold.snd_max != sent_before && may_probe(index)) arm_loss_timer(index);
   // RFC 9293 3.8.6.1: something waits, nothing is in flight whose ACK would wake us, so a probe must.
   const bool idle = cold.snd_max == hot.snd_una;
   const bool waiting = cold.tx_bytes > 0 || (hot.has(kTcbFinQueued) && !hot.has(kTcbFinSent));
   if (idle && waiting && (cold.timers & (kTimerPersist | kTimerPacing)) == 0) arm_persist(index);
   // The same when what was lost, or a probe, must go out again but the window has closed meanwhile.
-  if (!idle && (cold.timers & (kTimerRetransmit | kTimerPersist | kTimerPacing)) == 0) arm_persist(index);
+  if (!idle && (cold.timers & (kTimersSend | kTimerPacing)) == 0) arm_persist(index);
   // send() found no block and there is nothing whose ACK would tell the service to try again: a timer does.
   const bool starved = hot.has(kTcbWantWritable) && cold.tx_bytes == 0;
   if (idle && starved && (cold.timers & kTimerPersist) == 0) arm(index, kTimerPersist, tick_ + kStarvedRetryTicks);
@@ -128,8 +141,9 @@ bool TcpEngine::send_next(std::uint32_t index) {
   TcbCold& cold = cold_[index];
   // Our FIN is out and covers everything, acknowledged or not.
   if (hot.has(kTcbFinSent) && hot.snd_nxt == cold.snd_max) return false;
-  const std::uint32_t mss = mss_now(hot, cold);
+  const std::uint32_t mss = mss_now(index);
   const std::uint32_t flight = data_in_flight(hot);
+  RecoveryState* r = recording(index);
   const std::uint32_t queued = cold.tx_bytes;
   const std::uint32_t unsent = queued - flight;
   const bool fin_queued = hot.has(kTcbFinQueued);
@@ -139,8 +153,10 @@ bool TcpEngine::send_next(std::uint32_t index) {
   std::uint32_t window = cold.cwnd;
   // RFC 3042: the first two duplicates each let a new segment out, so that a small window, too, gets its third.
   if (!again && !hot.has(kTcbInRecovery)) window += std::min<std::uint32_t>(cold.duplicate_acks, 2) * hot.mss;
-  window = std::min(window, hot.snd_wnd);
-  const std::uint32_t room = window > flight ? window - flight : 0;
+  // RFC 6675 5 (C): what the peer has and what is lost is not in flight, though both take their place in its window.
+  const std::uint32_t in_flight = r == nullptr ? flight : flight - r->sacked - r->lost;
+  const std::uint32_t room =
+      std::min(window > in_flight ? window - in_flight : 0, hot.snd_wnd > flight ? hot.snd_wnd - flight : 0);
   const std::uint32_t len = std::min({unsent, mss, room});
   if (unsent > 0) {
     if (len == 0) return false;
@@ -158,6 +174,12 @@ bool TcpEngine::send_next(std::uint32_t index) {
   if (fin) flags |= kFin;
   const SeqNum seq = hot.snd_nxt;
   hot.snd_nxt += len + (fin ? 1u : 0u);
+  if (r != nullptr && hot.has(kTcbInRecovery)) r->prr_out += len;
+  if (again) {
+    note_repeat(index);
+  } else {
+    record_sent(index, seq, hot.snd_nxt);
+  }
   emit_segment(index, seq, len, flags);
   return true;
 }
@@ -169,10 +191,11 @@ bool TcpEngine::send_probe(std::uint32_t index) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   hot.clear(kTcbProbe);
+  if (recording(index) != nullptr) scoreboard_.clear(extra(index)->recovery);
   hot.snd_nxt = hot.snd_una;
   counters_.add(TcpCounter::kZeroWindowProbes);
   const std::uint32_t window = std::min(hot.snd_wnd, std::max(cold.cwnd, 1u));
-  const std::uint32_t len = std::min({std::uint32_t{cold.tx_bytes}, mss_now(hot, cold), std::max(window, 1u)});
+  const std::uint32_t len = std::min({std::uint32_t{cold.tx_bytes}, mss_now(index), std::max(window, 1u)});
   const bool fin = hot.has(kTcbFinQueued) && len == cold.tx_bytes && (len == 0 || window > len);
   if (len == 0 && !fin) return false;
   const auto flags = static_cast<std::uint8_t>(kAck | (len > 0 ? kPsh : 0) | (fin ? kFin : 0));
@@ -189,9 +212,10 @@ void TcpEngine::resend_first(std::uint32_t index) {
   TcbCold& cold = cold_[index];
   hot.clear(kTcbRetransmit);
   if (hot.snd_nxt == hot.snd_una) return;  // a timeout has begun to send everything again
-  const std::uint32_t len = std::min<std::uint32_t>({data_in_flight(hot), cold.tx_bytes, mss_now(hot, cold)});
+  const std::uint32_t len = std::min<std::uint32_t>({data_in_flight(hot), cold.tx_bytes, mss_now(index)});
   const bool fin = hot.has(kTcbFinSent) && len == cold.tx_bytes && hot.snd_nxt == cold.snd_max;
   if (len == 0 && !fin) return;
+  note_repeat(index);
   emit_segment(index, hot.snd_una, len, static_cast<std::uint8_t>(kAck | (fin ? kFin : 0)));
 }
 
@@ -221,7 +245,7 @@ void TcpEngine::fill_header(std::uint32_t index, TxIntent& intent, SeqNum seq, s
     if (hot.has(kTcbEceDue) && (flags & (kSyn | kRst)) == 0) out.flags |= kEce;
     disarm(cold, kTimerDelayedAck);
     hot.clear(kTcbAckNow);
-    if (cold.reassembly_head != kNone && hot.has(kTcbSack))
+    if (hot.has(kTcbSack) && (cold.reassembly_head != kNone || cold.extra != kNone))
       out.sack_count = static_cast<std::uint8_t>(sack_blocks(index, out.sack));
   }
   if (hot.has(kTcbTimestamps)) {
@@ -232,11 +256,18 @@ void TcpEngine::fill_header(std::uint32_t index, TxIntent& intent, SeqNum seq, s
   counters_.add(TcpCounter::kSegmentsOut);
 }
 
-/// RFC 2018 4: the block with the segment received last comes first, then the others from the left.
+/// What came twice (RFC 2883 4), then the block with the segment received last (RFC 2018 4), then the others from the
+/// left.
 unsigned TcpEngine::sack_blocks(std::uint32_t index, std::array<SackBlock, 4>& out) {
   const TcbCold& cold = cold_[index];
-  const TcbExtra* known = extra(index);
-  unsigned count = 0;
+  TcbExtra* known = extra(index);
+  unsigned first = 0;
+  if (known != nullptr && known->reassembly.report_duplicate) {
+    out[first++] = known->reassembly.duplicate;
+    known->reassembly.report_duplicate = false;
+    counters_.add(TcpCounter::kDsacksOut);
+  }
+  unsigned count = first;
   std::uint32_t i = cold.reassembly_head;
   while (i != kNone) {
     SackBlock block{chunks_[i].seq, chunks_[i].seq + chunks_[i].len};
@@ -249,8 +280,8 @@ unsigned TcpEngine::sack_blocks(std::uint32_t index, std::array<SackBlock, 4>& o
                         known->reassembly.last_out_of_order < block.right;
     if (newest) {
       const unsigned kept = std::min(count, 3u);
-      for (unsigned k = kept; k > 0; --k) out[k] = out[k - 1];
-      out[0] = block;
+      for (unsigned k = kept; k > first; --k) out[k] = out[k - 1];
+      out[first] = block;
       count = kept + 1;
     } else if (count < 4) {
       out[count++] = block;
@@ -358,15 +389,17 @@ void TcpEngine::emit_segment(std::uint32_t index, SeqNum seq, std::uint32_t len,
   cold.snd_max = max(cold.snd_max, end);
   intents_.push();
   // RFC 6298 (5.1).
-  if ((cold.timers & (kTimerRetransmit | kTimerPersist)) == 0) arm_retransmit(index);
+  if ((cold.timers & kTimersSend) == 0) arm_loss_timer(index);
 }
 
-/// Finds the chunk with sequence number `seq`. The cursor makes a walk over a long queue short.
+/// Finds the chunk with sequence number `seq`. The cursor makes a walk over a long queue short; what is sent again lies
+/// near its beginning, and leaves the cursor where new data will be looked for.
 void TcpEngine::locate_payload(std::uint32_t index, SeqNum seq, TxIntent& intent) {
   const TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   std::uint32_t chunk = hot.tx_head;
   SeqNum start = hot.snd_una + (hot.has(kTcbSynUnacked) ? 1u : 0u);
+  const bool again = seq < cold.snd_max;
   if (cold.tx_cursor != kNone && cold.tx_cursor_seq <= seq) {
     chunk = cold.tx_cursor;
     start = cold.tx_cursor_seq;
@@ -375,8 +408,10 @@ void TcpEngine::locate_payload(std::uint32_t index, SeqNum seq, TxIntent& intent
     start += chunks_[chunk].len;
     chunk = chunks_[chunk].next;
   }
-  cold.tx_cursor = chunk;
-  cold.tx_cursor_seq = start;
+  if (!again || cold.tx_cursor == kNone) {
+    cold.tx_cursor = chunk;
+    cold.tx_cursor_seq = start;
+  }
   intent.chunk = chunk;
   intent.chunk_offset = static_cast<std::uint32_t>(seq - start);
 }

@@ -68,7 +68,11 @@ void TcpEngine::remss(std::uint32_t index, std::uint16_t mss) {
   hot.clear(kTcbFullSizeAcked);
   if (cold.snd_max == hot.snd_una || hot.has(kTcbSynUnacked)) return;
   hot.clear(kTcbTiming);
-  hot.snd_nxt = hot.snd_una;
+  if (RecoveryState* r = recording(index)) {
+    scoreboard_.too_large(*r, mss);
+  } else {
+    hot.snd_nxt = hot.snd_una;
+  }
   mark_dirty(index);
 }
 

@@ -17,18 +17,6 @@ bool timestamp_before(std::uint32_t a, std::uint32_t b) { return static_cast<std
 /// RFC 7323 5.5: a ts_recent older than 24 days says nothing.
 constexpr std::uint32_t kTimestampStaleMs = 24u * 24 * 3600 * 1000;
 
-/// Octets in flight that the SACK blocks of an ACK say have arrived. A block below SND.UNA reports a duplicate (RFC
-/// 2883) and counts for nothing.
-std::uint32_t sacked_beyond(const Segment& segment, SeqNum snd_una, SeqNum snd_max) {
-  std::uint32_t octets = 0;
-  for (unsigned i = 0; i < segment.sack_count; ++i) {
-    const SackBlock block = segment.sack(i);
-    if (block.left > snd_una && block.left < block.right && block.right <= snd_max)
-      octets += static_cast<std::uint32_t>(block.right - block.left);
-  }
-  return octets;
-}
-
 }  // namespace
 
 void TcpEngine::receive_burst(std::span<const Segment> segments) {
@@ -291,7 +279,10 @@ bool TcpEngine::check_sequence(std::uint32_t index, Segment& segment) {
   if (!acceptable && len == 0 && segment.seq == hot.rcv_adv) acceptable = true;
   if (!acceptable) {
     drop(Drop::kTcpOutOfWindow);
-    if (segment.payload_len > 0 && segment.seq < hot.rcv_nxt) counters_.add(TcpCounter::kDuplicateDataIn);
+    if (segment.payload_len > 0 && segment.seq < hot.rcv_nxt) {
+      counters_.add(TcpCounter::kDuplicateDataIn);
+      report_duplicate(index, segment.seq, min(segment.seq + segment.payload_len, hot.rcv_nxt));
+    }
     if (!segment.has(kRst)) answer_unacceptable(index, segment);
     return false;
   }
@@ -355,16 +346,8 @@ bool TcpEngine::process_ack(std::uint32_t index, const Segment& segment) {
   if (segment.ack > hot.snd_una) {
     acknowledged(index, segment);
     if (hot.has(kTcbDead | kTcbDetached)) return false;
-  } else if (segment.ack == hot.snd_una && cold.snd_max != hot.snd_una) {
-    // RFC 5681 2: outstanding data, no data, no FIN, same ACK, same window. RFC 6675 2: with SACK, news of octets
-    // beyond a hole is a duplicate whatever the window: a peer that grows its buffer moves it with each ACK.
-    const std::uint32_t beyond = hot.has(kTcbSack) ? sacked_beyond(segment, hot.snd_una, cold.snd_max) : 0;
-    const bool duplicate = segment.payload_len == 0 && !segment.has(kFin) && (hot.snd_wnd == old_window || beyond > 0);
-    // RFC 6675 4, IsLost(): more than two segments beyond the hole say what three duplicates say. They may come merged
-    // into one ACK, or on the peer's own data.
-    const bool lost = beyond > 2u * hot.mss && !hot.has(kTcbInRecovery) && cold.duplicate_acks < 3;
-    if (lost) cold.duplicate_acks = 2;
-    if (duplicate || lost) duplicate_ack(index);
+  } else if (segment.ack == hot.snd_una) {
+    repeated_ack(index, segment, hot.snd_wnd != old_window);
   }
   if (hot.snd_wnd != old_window) {
     if ((cold.timers & kTimerPersist) != 0 && hot.snd_wnd > 0) {

@@ -122,6 +122,11 @@ enum TcbTimer : std::uint8_t {
   kTimerPersist = 1 << 1,
   kTimerDelayedAck = 1 << 2,
   kTimerLife = 1 << 3,
+  /// RFC 8985: the tail loss probe, and waiting for what may only be out of order.
+  kTimerTailProbe = 1 << 4,
+  kTimerReorder = 1 << 5,
+  /// Those that share `retransmit_tick`: never two of them run.
+  kTimersSend = kTimerRetransmit | kTimerPersist | kTimerTailProbe | kTimerReorder,
   /// Its deadline is in CongestionState::pacing.
   kTimerPacing = 1 << 6,
 };
@@ -149,8 +154,8 @@ struct alignas(64) TcbCold {
   std::uint32_t ts_offset;
   SeqNum last_ack_sent;
   // --- 64
-  // Deadlines in ticks (ms), valid while their bit in `timers` is set. Retransmit and persist share one: never both
-  // run.
+  // Deadlines in ticks (ms), valid while their bit in `timers` is set. Those of sending share one: only one of them
+  // runs.
   std::uint32_t retransmit_tick;
   std::uint32_t delayed_ack_tick;
   std::uint32_t life_tick;

@@ -41,7 +41,10 @@ void TcpEngine::process_text(std::uint32_t index, const Segment& segment) {
   // Trim to the window: first what has been received, then what lies beyond the right edge.
   if (seq < hot.rcv_nxt) {
     const auto old = static_cast<std::uint32_t>(hot.rcv_nxt - seq);
-    if (len > 0) counters_.add(TcpCounter::kDuplicateDataIn);
+    if (len > 0) {
+      counters_.add(TcpCounter::kDuplicateDataIn);
+      report_duplicate(index, seq, min(seq + len, hot.rcv_nxt));
+    }
     if (old > len) {
       hot.set(kTcbAckNow);
       return mark_dirty(index);
@@ -93,6 +96,15 @@ void TcpEngine::process_text(std::uint32_t index, const Segment& segment) {
   if (len > 0) schedule_ack(index);
   const bool fin_here = (fin && seq + len == hot.rcv_nxt) || (hot.has(kTcbFinAhead) && cold.fin_seq == hot.rcv_nxt);
   if (fin_here) process_fin(index);
+}
+
+/// RFC 2883 4: the next ACK says that these octets came twice.
+void TcpEngine::report_duplicate(std::uint32_t index, SeqNum left, SeqNum right) {
+  if (!hot_[index].has(kTcbSack)) return;
+  TcbExtra* known = want_extra(index);
+  if (known == nullptr || known->reassembly.report_duplicate) return;
+  known->reassembly.duplicate = {left, right};
+  known->reassembly.report_duplicate = true;
 }
 
 /// RFC 9293 3.8.6.3: at least every second full segment at once, a lone one within the delay (delayed_ack.hh).
@@ -168,6 +180,7 @@ void TcpEngine::accept_out_of_order(std::uint32_t index, SeqNum seq, const std::
     if (next != kNone && chunks_[next].seq <= seq) {
       const auto known =
           std::min<std::uint32_t>(len, static_cast<std::uint32_t>(chunks_[next].seq + chunks_[next].len - seq));
+      report_duplicate(index, seq, seq + known);
       seq += known;
       data += known;
       len -= known;

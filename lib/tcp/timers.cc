@@ -23,8 +23,11 @@ void TcpEngine::arm(std::uint32_t index, TcbTimer timer, Tick tick) {
   switch (timer) {
     case kTimerRetransmit:
     case kTimerPersist:
+    case kTimerTailProbe:
+    case kTimerReorder:
+    case kTimersSend:
       cold.retransmit_tick = tick;
-      disarm(cold, timer == kTimerRetransmit ? kTimerPersist : kTimerRetransmit);
+      disarm(cold, kTimersSend);
       break;
     case kTimerDelayedAck:
       cold.delayed_ack_tick = tick;
@@ -113,37 +116,19 @@ void TcpEngine::on_timer(std::uint32_t index) {
   }
   if ((cold.timers & kTimerRetransmit) != 0 && due(cold.retransmit_tick, tick_)) on_retransmit(index);
   if ((cold.timers & kTimerPersist) != 0 && due(cold.retransmit_tick, tick_)) on_persist(index);
+  if ((cold.timers & kTimerTailProbe) != 0 && due(cold.retransmit_tick, tick_)) on_tail_probe(index);
+  if ((cold.timers & kTimerReorder) != 0 && due(cold.retransmit_tick, tick_)) on_reorder(index);
   if ((cold.timers & kTimerLife) != 0 && due(cold.life_tick, tick_)) on_life(index);
   if (hot.has(kTcbDead) || cold.timers == 0) return;
   const bool pacing = (cold.timers & kTimerPacing) != 0;
   const Tick pacing_tick = pacing ? extra(index)->congestion.pacing.tick : 0;
   // The wheel fired for the earliest deadline; the next one takes its place.
   Tick next = tick_ + 0x7fff'fff0u;
-  if ((cold.timers & (kTimerRetransmit | kTimerPersist)) != 0 && earlier(cold.retransmit_tick, next))
-    next = cold.retransmit_tick;
+  if ((cold.timers & kTimersSend) != 0 && earlier(cold.retransmit_tick, next)) next = cold.retransmit_tick;
   if ((cold.timers & kTimerDelayedAck) != 0 && earlier(cold.delayed_ack_tick, next)) next = cold.delayed_ack_tick;
   if ((cold.timers & kTimerLife) != 0 && earlier(cold.life_tick, next)) next = cold.life_tick;
   if (pacing && earlier(pacing_tick, next)) next = pacing_tick;
   wheel_.arm(index, next);
-}
-
-/// RFC 6298 (5.4) to (5.7).
-void TcpEngine::on_retransmit(std::uint32_t index) {
-  TcbHot& hot = hot_[index];
-  TcbCold& cold = cold_[index];
-  disarm(cold, kTimerRetransmit);
-  counters_.add(TcpCounter::kRetransmitTimeouts);
-  const TcpConfig& tcp = config_.tcp;
-  std::uint8_t limit = tcp.data_retries;
-  if (hot.has(kTcbSynUnacked))
-    limit = hot.state == TcpState::kSynSent ? settings(index).syn_retries : tcp.syn_ack_retries;
-  if (cold.retransmits >= limit || user_timeout_passed(index)) return release(index, give_up_reason(index));
-  ++cold.retransmits;
-  rto_back_off(cold, config_.tcp);
-  if (!hot.has(kTcbSynUnacked)) congestion_on_timeout(flow_with_state(index), cold.retransmits == 1);
-  hot.clear(kTcbTiming | kTcbRetransmit);
-  hot.snd_nxt = hot.snd_una;
-  mark_dirty(index);
 }
 
 void TcpEngine::on_persist(std::uint32_t index) {

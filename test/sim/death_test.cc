@@ -34,8 +34,9 @@ struct Hosts {
     tcp.keepalive_interval_ms = 5000;
     tcp.keepalive_probes = 4;
     tcp.data_retries = 8;
-    // RFC 1337: no RST ends a TIME-WAIT, so an opener that forgot it has to ask for longer than that lasts.
-    tcp.syn_retries = 8;
+    // RFC 1337: no RST ends a TIME-WAIT, so an opener that forgot it has to ask for longer than that lasts, and then
+    // often enough for a link that loses SYNs and neighbour requests.
+    tcp.syn_retries = 12;
     tcp.send_buffer_bytes = 30'000;
     tcp.receive_buffer_bytes = 30'000;
     for (unsigned number = 1; number <= 2; ++number) world.add_host(config(number));

@@ -262,6 +262,7 @@ TransferRun run_transfer(std::uint64_t seed, const std::string& pcap) {
     EXPECT_EQ(counters.time_wait, 0u) << text();
     EXPECT_EQ(counters.buffers_in_use, 0u) << text();
     EXPECT_EQ(counters.transfers_in_use, 0u) << text();
+    EXPECT_EQ(counters.segments_in_use, 0u) << text();
     run.tally.add(counters.tcp);
     run.retransmits += counters.tcp[TcpCounter::kRetransmittedSegments];
     run.bad_checksums += counters.drops[Drop::kTcpBadChecksum];

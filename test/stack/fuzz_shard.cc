@@ -103,6 +103,7 @@ class Fuzzer {
     config.limits.syn_received = 4;
     config.limits.buffers = 64;
     config.limits.transfers = 3;
+    config.limits.segments = 20;
     config.limits.neighbours = 8;
     const std::uint8_t knobs = input_.u8();
     config.tcp.timestamps = (knobs & 1) == 0;

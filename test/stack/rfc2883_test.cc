@@ -1,0 +1,53 @@
+/// Duplicate SACK (RFC 2883): what came twice is said once, in the first block.
+
+#include "sack_transfer.hh"
+
+namespace tidegate {
+namespace {
+
+TG_FAMILY_SUITE(Rfc2883_4);
+
+TEST_P(Rfc2883_4, OctetsBelowTheAckAreReportedOnce) {
+  Ladder l(sack_peer(GetParam()));
+  l.established();
+  l.send(seg(kAck).seq(1).ack(1).len(100));
+  l.expect_within(Duration::ms(0), Duration::ms(100), seg(kAck).ack(101).plain());
+  l.send(seg(kAck).seq(1).ack(1).len(100));
+  l.expect(seg(kAck).ack(101).sack(1, 101));
+  l.send(seg(kAck).seq(101).ack(1).len(100));
+  l.expect_within(Duration::ms(0), Duration::ms(100), seg(kAck).ack(201).plain());
+  EXPECT_EQ(l.count(TcpCounter::kDsacksOut), 1u);
+  EXPECT_EQ(l.shard().counters().transfers_in_use, 0u);
+}
+
+TEST_P(Rfc2883_4, OctetsWithinABlockAreReportedBeforeIt) {
+  Ladder l(sack_peer(GetParam()));
+  l.established();
+  l.send(seg(kAck).seq(201).ack(1).len(100));
+  l.expect(seg(kAck).ack(1).sack(201, 301));
+  l.send(seg(kAck).seq(401).ack(1).len(100));
+  l.expect(seg(kAck).ack(1).sack(401, 501).sack(201, 301));
+  l.send(seg(kAck).seq(221).ack(1).len(50));
+  l.expect(seg(kAck).ack(1).sack(221, 271).sack(201, 301).sack(401, 501));
+}
+
+TEST_P(Rfc2883_4, OnlyThePartThatWasKnownIsReported) {
+  Ladder l(sack_peer(GetParam()));
+  l.established();
+  l.send(seg(kAck).seq(1).ack(1).len(100));
+  l.expect_within(Duration::ms(0), Duration::ms(100), seg(kAck).ack(101));
+  l.send(seg(kAck).seq(51).ack(1).len(100));
+  l.expect(seg(kAck).ack(151).sack(51, 101));
+}
+
+TEST_P(Rfc2883_4, NothingIsReportedWithoutSack) {
+  Ladder l(setup());
+  l.established();
+  l.send(seg(kAck).seq(1).ack(1).len(100));
+  l.expect_within(Duration::ms(0), Duration::ms(100), seg(kAck).ack(101));
+  l.send(seg(kAck).seq(1).ack(1).len(100));
+  l.expect_within(Duration::ms(0), Duration::ms(100), seg(kAck).ack(101).plain());
+}
+
+}  // namespace
+}  // namespace tidegate

@@ -1,0 +1,145 @@
+/// RACK-TLP (RFC 8985): losses by time, and a probe for the tail.
+
+#include "sack_transfer.hh"
+
+namespace tidegate {
+namespace {
+
+TG_FAMILY_SUITE(Rfc8985_6_2);
+TG_FAMILY_SUITE(Rfc8985_7_2);
+TG_FAMILY_SUITE(Rfc8985_7_4);
+
+TEST_P(Rfc8985_6_2, AShortDisorderIsNoLoss) {
+  const std::uint32_t mss = full_mss(GetParam());
+  Ladder l(sack_peer(GetParam()));
+  l.established();
+  fill_pipe(l, mss, 4, 4);
+  l.send(seg(kAck).ack(1).sack(1 + mss, 1 + 2 * mss));
+  l.expect_nothing();
+  l.send(seg(kAck).ack(1 + 4 * mss));
+  l.advance(Duration::ms(1000));
+  l.expect_nothing();
+  EXPECT_EQ(l.count(TcpCounter::kFastRetransmits), 0u);
+}
+
+// Step 5: one report is enough, when what was sent before it has had its time.
+TEST_P(Rfc8985_6_2, TheReorderTimerFindsALossWithOneReport) {
+  const std::uint32_t mss = full_mss(GetParam());
+  Ladder l(sack_peer(GetParam()));
+  l.established();
+  fill_pipe(l, mss, 4, 4);
+  l.send(seg(kAck).ack(1).sack(1 + mss, 1 + 2 * mss));
+  l.expect_nothing();
+  l.expect_within(Duration::us(900), Duration::ms(5), seg(kAck).seq(1).len(mss));
+  EXPECT_EQ(l.count(TcpCounter::kFastRetransmits), 1u);
+  EXPECT_EQ(l.count(TcpCounter::kRetransmitTimeouts), 0u);
+}
+
+TEST_P(Rfc8985_6_2, ALostRetransmissionIsFoundWithoutATimeout) {
+  const std::uint32_t mss = full_mss(GetParam());
+  Ladder l(sack_peer(GetParam()));
+  l.established();
+  fill_pipe(l, mss, 8, 8);
+  l.advance(Duration::us(500));
+  l.send(seg(kAck).ack(1).sack(1 + mss, 1 + 6 * mss));
+  l.expect(seg(kAck).seq(1).len(mss));
+  l.write(std::string(mss, 'y'));
+  l.expect(seg(kAck).seq(1 + 8 * mss).len(mss));
+  l.advance(Duration::us(500));
+  // What was sent after the retransmission has arrived.
+  l.send(seg(kAck).ack(1).sack(1 + mss, 1 + 9 * mss));
+  l.expect(seg(kAck).seq(1).len(mss));
+  EXPECT_EQ(l.count(TcpCounter::kRetransmitTimeouts), 0u);
+  EXPECT_EQ(l.count(TcpCounter::kFastRetransmits), 1u) << "one episode";
+}
+
+TEST_P(Rfc8985_7_2, TheProbeRepeatsTheLastSegment) {
+  const std::uint32_t mss = full_mss(GetParam());
+  Ladder l(sack_peer(GetParam()));
+  l.established();
+  fill_pipe(l, mss, 4, 4);
+  l.expect_within(Duration::ms(1), Duration::ms(20), seg(kAck).seq(1 + 3 * mss).len(mss));
+  EXPECT_EQ(l.count(TcpCounter::kTailLossProbes), 1u);
+  EXPECT_EQ(l.count(TcpCounter::kRetransmitTimeouts), 0u);
+  // One probe, then the timeout.
+  l.expect_within(Duration::ms(100), Duration::ms(400), seg(kAck).seq(1).len(mss));
+  EXPECT_EQ(l.count(TcpCounter::kTailLossProbes), 1u);
+  EXPECT_EQ(l.count(TcpCounter::kRetransmitTimeouts), 1u);
+}
+
+// ... and RACK repairs the rest by what the probe's ACK reports.
+TEST_P(Rfc8985_7_2, TheProbesAckTellsOfTheRest) {
+  const std::uint32_t mss = full_mss(GetParam());
+  Ladder l(sack_peer(GetParam()));
+  l.established();
+  fill_pipe(l, mss, 4, 4);
+  l.send(seg(kAck).ack(1 + 2 * mss));
+  l.expect_within(Duration::ms(1), Duration::ms(20), seg(kAck).seq(1 + 3 * mss).len(mss));
+  l.advance(Duration::ms(1));
+  l.send(seg(kAck).ack(1 + 2 * mss).sack(1 + 3 * mss, 1 + 4 * mss));
+  l.expect_within(Duration::ms(0), Duration::ms(5), seg(kAck).seq(1 + 2 * mss).len(mss));
+  EXPECT_EQ(l.count(TcpCounter::kRetransmitTimeouts), 0u);
+}
+
+TEST_P(Rfc8985_7_2, TheProbeIsNewDataIfThereIsAny) {
+  const std::uint32_t mss = full_mss(GetParam());
+  Ladder l(sack_peer(GetParam()));
+  l.established();
+  fill_pipe(l, mss, 12, 10);
+  l.expect_within(Duration::ms(1), Duration::ms(20), seg(kAck).seq(1 + 10 * mss).len(mss));
+  EXPECT_EQ(l.count(TcpCounter::kTailLossProbes), 1u);
+  EXPECT_EQ(l.count(TcpCounter::kRetransmittedSegments), 0u);
+}
+
+TEST_P(Rfc8985_7_2, ALoneSegmentWaitsForADelayedAck) {
+  Ladder l(sack_peer(GetParam()));
+  l.established();
+  l.write("hello");
+  l.expect(seg(kAck | kPsh).seq(1).data("hello"));
+  l.expect_within(Duration::ms(150), Duration::ms(300), seg(kAck).seq(1).data("hello"));
+  EXPECT_EQ(l.count(TcpCounter::kTailLossProbes), 1u);
+}
+
+TEST_P(Rfc8985_7_2, NoProbeWithoutSack) {
+  const std::uint32_t mss = full_mss(GetParam());
+  Ladder l(setup());
+  l.established();
+  fill_pipe(l, mss, 4, 4);
+  l.expect_within(Duration::ms(150), Duration::ms(500), seg(kAck).seq(1).len(mss));
+  EXPECT_EQ(l.count(TcpCounter::kTailLossProbes), 0u);
+}
+
+// 7.4: a probe that repaired a loss is followed by the reduction the loss calls for...
+TEST_P(Rfc8985_7_4, ARepairedLossReducesTheWindow) {
+  const std::uint32_t mss = full_mss(GetParam());
+  Ladder l(sack_peer(GetParam()));
+  l.established();
+  fill_pipe(l, mss, 4, 4);
+  l.send(seg(kAck).ack(1 + 3 * mss));
+  l.expect_within(Duration::ms(1), Duration::ms(400), seg(kAck).seq(1 + 3 * mss).len(mss));
+  l.send(seg(kAck).ack(1 + 4 * mss));
+  l.write("more");
+  l.forget_sent();
+  l.send(seg(kAck).ack(5 + 4 * mss));
+  EXPECT_EQ(l.count(TcpCounter::kTailLossesRepaired), 1u);
+}
+
+// ... and one that came twice is not.
+TEST_P(Rfc8985_7_4, AReportedDuplicateDoesNot) {
+  const std::uint32_t mss = full_mss(GetParam());
+  Ladder l(sack_peer(GetParam()));
+  l.established();
+  fill_pipe(l, mss, 4, 4);
+  l.send(seg(kAck).ack(1 + 3 * mss));
+  l.expect_within(Duration::ms(1), Duration::ms(400), seg(kAck).seq(1 + 3 * mss).len(mss));
+  l.send(seg(kAck).ack(1 + 4 * mss));
+  l.send(seg(kAck).ack(1 + 4 * mss).sack(1 + 3 * mss, 1 + 4 * mss));
+  l.write("more");
+  l.forget_sent();
+  l.send(seg(kAck).ack(5 + 4 * mss));
+  EXPECT_EQ(l.count(TcpCounter::kTailLossesRepaired), 0u);
+  EXPECT_EQ(l.count(TcpCounter::kDsacksIn), 1u);
+}
+
+}  // namespace
+}  // namespace tidegate
