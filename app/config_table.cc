@@ -227,6 +227,9 @@ Section tcp_section() {
             "Secrets of cookies, for nodes that finish each other's handshakes: 32 hexadecimal digits a line "
             "(`openssl rand -hex 16`), the first in use, a second still accepted; closed to others, relative to this "
             "file. Without it: random ones.")
+      .choice("mtu_probing", &TcpConfig::mtu_probing,
+              {{"off", MtuProbing::kOff}, {"blackhole", MtuProbing::kBlackHole}, {"on", MtuProbing::kOn}},
+              "Find the path MTU without routers' help (RFC 4821): never, when full segments time out, or always.")
       .number(
           "challenge_ack_limit_per_s", &TcpConfig::challenge_ack_limit_per_s, 0, 1'000'000'000, Unit::kCount,
           "Challenge ACKs a second and worker (RFC 5961), on average: the number varies so that nobody can count it.")

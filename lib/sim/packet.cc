@@ -43,6 +43,7 @@ void parse_options(std::span<const std::uint8_t> options, TcpPacket& tcp, std::s
         tcp.sack.push_back({SeqNum(load_be32(p)), SeqNum(load_be32(p + 4))});
       }
     }
+    if (kind == 28 && len == 4) tcp.user_timeout = load_be16(p);
     if (kind == 8 && len == 10) tcp.timestamps = TimestampsOption{load_be32(p), load_be32(p + 4)};
     i += len;
   }
@@ -68,6 +69,7 @@ void parse_tcp_packet(std::span<const std::uint8_t> l4, Packet& packet) {
   tcp.ack = load_be32(&l4[8]);
   tcp.flags = l4[13];
   tcp.window = load_be16(&l4[14]);
+  tcp.urgent = load_be16(&l4[18]);
   tcp.payload = l4.subspan(offset);
   parse_options(l4.subspan(20, offset - 20), tcp, packet.fault);
   packet.tcp = std::move(tcp);

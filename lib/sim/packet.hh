@@ -29,6 +29,8 @@ struct TcpPacket {
   std::uint32_t ack = 0;
   std::uint8_t flags = 0;
   std::uint16_t window = 0;
+  std::uint16_t urgent = 0;
+  std::optional<std::uint16_t> user_timeout;
   std::optional<std::uint16_t> mss;
   std::optional<std::uint8_t> window_scale;
   bool sack_permitted = false;

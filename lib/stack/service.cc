@@ -8,6 +8,9 @@
 namespace tidegate {
 
 std::size_t Connections::send(ConnectionId id, std::span<const std::uint8_t> data) { return engine_.send(id, data); }
+std::size_t Connections::send_urgent(ConnectionId id, std::span<const std::uint8_t> data) {
+  return engine_.send_urgent(id, data);
+}
 bool Connections::send_static(ConnectionId id, std::span<const std::uint8_t> data) {
   return engine_.send_static(id, data);
 }
@@ -62,6 +65,8 @@ bool Connections::info(ConnectionId id, ConnectionInfo& out) const {
   out.sack = hot->has(kTcbSack);
   out.window_scaling = hot->has(kTcbWindowScale);
   out.in_recovery = hot->has(kTcbInRecovery);
+  out.unreachable = hot->has(kTcbSoftError);
+  out.urgent_bytes = engine_.urgent_bytes(id.index);
   return true;
 }
 

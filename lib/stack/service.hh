@@ -85,6 +85,10 @@ struct ConnectionInfo {
   bool sack = false;
   bool window_scaling = false;
   bool in_recovery = false;
+  /// An ICMP error came and nothing has been acknowledged since (EventType::kSoftError).
+  bool unreachable = false;
+  /// How far urgent data reach beyond what has been offered (EventType::kUrgent); 0: there are none.
+  std::uint32_t urgent_bytes = 0;
 };
 
 /// The calls a service may make, inside on_events() or on_poll() only.
@@ -95,6 +99,9 @@ class Connections {
   /// Copies as much of `data` as the send buffer takes and returns how much that was; less than all means kWritable
   /// will follow.
   std::size_t send(ConnectionId id, std::span<const std::uint8_t> data);
+  /// As send(), and marks the last octet taken as the end of urgent data (RFC 9293 3.8.5). For protocols that have
+  /// them, such as telnet; new ones should not (SHLD-13, RFC 6093).
+  std::size_t send_urgent(ConnectionId id, std::span<const std::uint8_t> data);
   /// Sends without copying: `data` must stay unchanged as long as the shard lives. All or nothing (the send buffer
   /// limit applies, but one answer of any size is taken when nothing is queued).
   bool send_static(ConnectionId id, std::span<const std::uint8_t> data);

@@ -49,6 +49,7 @@ void TcpEngine::acknowledged(std::uint32_t index, const Segment& segment) {
   cold.retransmits = 0;
   hot.clear(kTcbSoftError);
   if (octets >= hot.mss) hot.set(kTcbFullSizeAcked);
+  if (cold.extra != kNone) path_acknowledged(index, ack);
   disarm(cold, kTimerPersist);
 
   if (recording(index) != nullptr) {
@@ -200,6 +201,7 @@ void TcpEngine::duplicate_ack(std::uint32_t index) {
   }
   // RFC 6582 3.2 step 1: the ACK must cover more than what was sent before the last recovery or timeout.
   if (cold.duplicate_acks == 3 && hot.snd_una > cold.recover) {
+    if (cold.extra != kNone && mtu_probe_lost(index)) return mark_dirty(index);
     counters_.add(TcpCounter::kFastRetransmits);
     if (hot.has(kTcbTimestamps)) {
       if (TcbExtra* known = want_extra(index)) save_undo(index, known->recovery);

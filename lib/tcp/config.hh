@@ -8,6 +8,14 @@ namespace tidegate {
 
 /// When a listener answers SYNs with cookies (RFC 4987): never, while its backlog is under pressure, or always.
 enum class SynCookieMode : std::uint8_t { kOff, kAuto, kAlways };
+/// Packetization layer path MTU discovery (RFC 4821), as Linux's tcp_mtu_probing 0, 1 and 2.
+enum class MtuProbing : std::uint8_t {
+  kOff,
+  /// When full segments time out again and again.
+  kBlackHole,
+  /// From the start: connections begin small and search.
+  kOn,
+};
 
 struct TcpConfig {
   /// The largest segment we accept, announced in the MSS option (RFC 9293 3.7.1); 0 derives it from the MTU.
@@ -68,6 +76,7 @@ struct TcpConfig {
   std::uint32_t syn_cookie_hold_ms = 5000;
   /// How often their keys change; a cookie is good for one to two of these.
   std::uint32_t syn_cookie_rotation_ms = 60'000;
+  MtuProbing mtu_probing = MtuProbing::kBlackHole;
 
   /// Challenge ACKs (RFC 5961) and RSTs to unknown connections per second and shard.
   std::uint32_t challenge_ack_limit_per_s = 1000;

@@ -67,6 +67,12 @@ enum class TcpCounter : std::uint8_t {
   kDsacksOut,
   kSackReneging,
   kRecordsExhausted,
+  kPathMtuBlackHoles,
+  kMtuProbes,
+  kMtuProbesAcked,
+  kMtuProbesLost,
+  kUrgentIn,
+  kUrgentOut,
   kCount
 };
 
@@ -129,6 +135,12 @@ inline constexpr std::array<std::string_view, kTcpCounterCount> kTcpCounterNames
     "dsacks_out",
     "sack_reneging",
     "records_exhausted",
+    "path_mtu_black_holes",
+    "mtu_probes",
+    "mtu_probes_acked",
+    "mtu_probes_lost",
+    "urgent_in",
+    "urgent_out",
 };
 static_assert(!kTcpCounterNames.back().empty(), "every counter has a name");
 

@@ -56,6 +56,9 @@ class TcpEngine {
   // --- The burst pipeline
   // ---------------------------------------------------------------------------------------------------
   void set_now(Instant now);
+  /// SEND with the urgent flag (RFC 9293 3.8.5): how many octets were taken; the last of them is the last urgent one.
+  std::size_t send_urgent(ConnectionId id, std::span<const std::uint8_t> data);
+  [[nodiscard]] std::uint32_t urgent_bytes(std::uint32_t index) const;
   /// An ICMP error that quotes a segment of ours (RFC 5927).
   void icmp_error(const OtherPacket& error);
   [[nodiscard]] Instant now() const { return now_; }
@@ -264,6 +267,8 @@ class TcpEngine {
   [[nodiscard]] std::uint32_t packet_headers(std::uint32_t index) const;
   void path_mtu_reported(std::uint32_t index, const OtherPacket& error);
   void lower_path_mtu(std::uint32_t index, std::uint32_t mtu);
+  [[nodiscard]] bool path_timeout(std::uint32_t index);
+  void path_acknowledged(std::uint32_t index, SeqNum ack);
   [[nodiscard]] std::uint16_t path_mss(std::uint32_t index, std::uint16_t mss) const;
   void remss(std::uint32_t index, std::uint16_t mss);
   // listen.cc: passive opens, until their handshake is over
@@ -328,6 +333,18 @@ class TcpEngine {
   void emit_repeat(std::uint32_t index, SeqNum seq, SeqNum end);
   void plain_loss_ack(std::uint32_t index, RecoveryState& r, const Segment& segment);
   void plain_loss_duplicate(std::uint32_t index, RecoveryState& r);
+
+  // mtu_probe.cc: RFC 4821
+  void start_mtu_search(std::uint32_t index);
+  [[nodiscard]] bool send_mtu_probe(std::uint32_t index, std::uint32_t unsent, std::uint32_t room);
+  void settle_mtu_search(PathState& path);
+  [[nodiscard]] bool mtu_probe_lost(std::uint32_t index);
+  void mtu_probe_failed(std::uint32_t index, std::uint32_t high);
+
+  // urgent.cc
+  void process_urgent(std::uint32_t index, const Segment& segment);
+  static void mark_urgent(const UrgentState& urgent, SegmentOut& out);
+  void settle_extra(std::uint32_t index);
 
   // text.cc: seventh and eighth steps
   void process_text(std::uint32_t index, const Segment& segment);

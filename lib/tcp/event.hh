@@ -73,7 +73,8 @@ enum class EventType : std::uint8_t {
   kWritable,
   /// The peer's FIN: everything before it has been consumed, nothing more will come. The other direction stays open.
   kPeerClosed,
-  /// The peer has sent urgent data (RFC 9293 3.8.5): they stay in line, and ConnectionInfo::urgent_bytes says how far
+  /// The peer has sent urgent data (RFC 9293 3.8.5): they stay in line, and `urgent_bytes` (later ConnectionInfo's)
+  /// says how far
   /// they reach. Again when more is announced. Ahead of the data of the same segment.
   kUrgent,
   /// An ICMP error about this connection that ends nothing by itself (RFC 9293 3.9.1.8 and 3.9.2.2); `reason` is the
@@ -112,6 +113,8 @@ struct Event {
   std::span<const std::uint8_t> data;
   /// How much of `data` the service has taken; it adds to this.
   std::uint32_t consumed = 0;
+  /// kUrgent: octets from the next one not yet offered to the end of the urgent data.
+  std::uint32_t urgent_bytes = 0;
 };
 
 }  // namespace tidegate

@@ -54,6 +54,38 @@ struct ConnectionSettings {
   [[nodiscard]] bool idle() const { return !active; }
 };
 
+/// Urgent data (urgent.cc; RFC 9293 3.8.5). Without it they are data like any other.
+struct UrgentState {
+  /// RCV.UP and SND.UP: the octet behind the urgent data.
+  SeqNum rcv_up;
+  SeqNum snd_up;
+  bool receiving = false;
+  bool sending = false;
+
+  [[nodiscard]] bool idle() const { return !receiving && !sending; }
+};
+
+/// A path that carries less than our link (path_mtu.cc, mtu_probe.cc). Sizes are of whole IP packets. Without it a
+/// router's report counts at once, and what has become small stays small.
+struct PathState {
+  /// A report that waits for a timeout to confirm it, or 0; and the segment it was about.
+  SeqNum reported_seq;
+  SeqNum probe_start;
+  SeqNum probe_end;
+  /// When larger packets are tried.
+  std::uint32_t next_tick = 0;
+  std::uint16_t reported = 0;
+  /// What is known to come through, the largest that may, and what this connection could send if its path let it; 0:
+  /// nothing is to be found out.
+  std::uint16_t low = 0;
+  std::uint16_t high = 0;
+  std::uint16_t full = 0;
+  /// Of the probe in flight, or 0.
+  std::uint16_t probe = 0;
+
+  [[nodiscard]] bool idle() const { return reported == 0 && full == 0; }
+};
+
 struct alignas(64) TcbExtra {
   ReassemblyState reassembly;
   ConnectionSettings settings;
@@ -61,12 +93,15 @@ struct alignas(64) TcbExtra {
   CongestionState congestion;
   /// The sending side (recovery.cc). Without it duplicate ACKs tell of losses, and a timeout repeats everything.
   RecoveryState recovery;
+  UrgentState urgent;
+  PathState path;
 };
 static_assert(sizeof(TcbExtra) <= 320);
 
 /// Whether nothing in it matters any more, so that it may be given back.
 [[nodiscard]] inline bool extra_idle(const TcbExtra& extra) {
-  return extra.reassembly.idle() && extra.settings.idle() && extra.congestion.idle() && extra.recovery.idle();
+  return extra.reassembly.idle() && extra.settings.idle() && extra.congestion.idle() && extra.recovery.idle() &&
+         extra.urgent.idle() && extra.path.idle();
 }
 
 }  // namespace tidegate

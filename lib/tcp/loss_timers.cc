@@ -96,7 +96,8 @@ void TcpEngine::on_reorder(std::uint32_t index) {
   const std::uint32_t lost = r->lost;
   const std::uint32_t wait_us = scoreboard_.detect_losses(*r, now_us_, reo_wnd_us(index, *r));
   if (r->lost > lost) {
-    if (!hot_[index].has(kTcbInRecovery) && !r->has(kPhaseLoss)) enter_recovery(index, *r, 0, 0);
+    if (!hot_[index].has(kTcbInRecovery) && !r->has(kPhaseLoss) && !mtu_probe_lost(index))
+      enter_recovery(index, *r, 0, 0);
     if (hot_[index].has(kTcbInRecovery)) reduce_proportionally(index, *r, 0, false);
     mark_dirty(index);
   }
@@ -118,6 +119,7 @@ void TcpEngine::on_retransmit(std::uint32_t index) {
   if (hot.has(kTcbSynUnacked))
     limit = hot.state == TcpState::kSynSent ? settings(index).syn_retries : tcp.syn_ack_retries;
   if (cold.retransmits >= limit || user_timeout_passed(index)) return release(index, give_up_reason(index));
+  if (path_timeout(index)) return;
   ++cold.retransmits;
   rto_back_off(cold, config_.tcp);
   if (!hot.has(kTcbSynUnacked)) timed_out(index);

@@ -55,7 +55,7 @@ void TcpEngine::output_one(std::uint32_t index) {
   if (!in(hot.state, bit(TcpState::kSynSent) | bit(TcpState::kSynReceived))) output_data(index);
   if (hot.has(kTcbAckNow) && hot.state != TcpState::kSynSent) emit_ack(index, cold_[index].snd_max);
   if (cold_[index].extra != kNone) forget_congestion(index);
-  if (const TcbExtra* unused = extra(index); unused != nullptr && extra_idle(*unused)) free_extra(index);
+  if (cold_[index].extra != kNone) settle_extra(index);
 }
 
 /// Where the last plateau was is worth keeping over a pause, but not when others need the place.
@@ -157,6 +157,8 @@ bool TcpEngine::send_next(std::uint32_t index) {
   const std::uint32_t in_flight = r == nullptr ? flight : flight - r->sacked - r->lost;
   const std::uint32_t room =
       std::min(window > in_flight ? window - in_flight : 0, hot.snd_wnd > flight ? hot.snd_wnd - flight : 0);
+  const SeqNum next = hot.snd_nxt;
+  if (cold.extra != kNone && send_mtu_probe(index, unsent, room)) return hot.snd_nxt != next;
   const std::uint32_t len = std::min({unsent, mss, room});
   if (unsent > 0) {
     if (len == 0) return false;
@@ -233,6 +235,7 @@ void TcpEngine::fill_header(std::uint32_t index, TxIntent& intent, SeqNum seq, s
   out.options = 0;
   out.sack_count = 0;
   out.payload_len = 0;
+  out.urgent = 0;
   out.ecn = kEcnNotEct;
   out.dscp = settings(index).dscp;
   out.ack = SeqNum{};
@@ -253,6 +256,7 @@ void TcpEngine::fill_header(std::uint32_t index, TxIntent& intent, SeqNum seq, s
     out.ts_value = now_ms_ + cold.ts_offset;
     out.ts_echo = cold.ts_recent;
   }
+  if (cold.extra != kNone && (flags & (kSyn | kRst)) == 0) mark_urgent(extras_[cold.extra].urgent, out);
   counters_.add(TcpCounter::kSegmentsOut);
 }
 

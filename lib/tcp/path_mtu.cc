@@ -48,14 +48,39 @@ void TcpEngine::path_mtu_reported(std::uint32_t index, const OtherPacket& error)
     if (mtu < 68) mtu = plateau_below(error.embedded_len);
     mtu = std::max(mtu, kLeastPathMtu4);
   }
+  if (cold_[index].extra != kNone) {
+    const PathState& path = extras_[cold_[index].extra].path;
+    // Our own probe was what did not fit.
+    if (path.probe != 0 && error.embedded_seq == path.probe_start && mtu < path.probe && mtu >= path.low) {
+      return mtu_probe_failed(index, mtu);
+    }
+  }
   // A packet that would have fitted was not refused; and an estimate never rises by report (RFC 8201 4).
   if (error.embedded_len <= mtu || mtu >= hot.mss + packet_headers(index)) return drop(Drop::kIcmpBadMtu);
+  // RFC 5927 7.2: while segments as large as these come through, a report must be borne out by a timeout first. On a
+  // young connection it counts at once.
+  if (hot.has(kTcbFullSizeAcked)) {
+    if (TcbExtra* known = want_extra(index)) {
+      PathState& path = known->path;
+      if (path.reported == 0 || mtu < path.reported) path.reported = static_cast<std::uint16_t>(mtu);
+      path.reported_seq = error.embedded_seq;
+      return counters_.add(TcpCounter::kPathMtuDeferred);
+    }
+  }
   lower_path_mtu(index, mtu);
 }
 
 void TcpEngine::lower_path_mtu(std::uint32_t index, std::uint32_t mtu) {
   counters_.add(TcpCounter::kPathMtuLowered);
   path_mtus_.learn(key_of(index).remote, mtu, tick_);
+  if (TcbExtra* known = want_extra(index)) {
+    PathState& path = known->path;
+    path.full = std::max(path.full, static_cast<std::uint16_t>(hot_[index].mss + packet_headers(index)));
+    path.low = static_cast<std::uint16_t>(mtu);
+    path.high = path.full;
+    path.probe = 0;
+    path.next_tick = tick_ + PathMtuCache::kLifeMs;
+  }
   remss(index, static_cast<std::uint16_t>(mtu - packet_headers(index)));
 }
 

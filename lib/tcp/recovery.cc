@@ -166,7 +166,8 @@ void TcpEngine::scoreboard_ack(std::uint32_t index, const Segment& segment, std:
   const std::uint32_t lost = r.lost;
   const std::uint32_t wait_us = scoreboard_.detect_losses(r, now_us_, reo_wnd_us(index, r));
   const bool newly_lost = r.lost > lost;
-  if (newly_lost && !hot.has(kTcbInRecovery) && !r.has(kPhaseLoss)) enter_recovery(index, r, news.sacked, octets);
+  if (newly_lost && !hot.has(kTcbInRecovery) && !r.has(kPhaseLoss) && !mtu_probe_lost(index))
+    enter_recovery(index, r, news.sacked, octets);
   if (hot.has(kTcbInRecovery)) {
     reduce_proportionally(index, r, news.delivered, news.advanced && !newly_lost);
   } else if (news.advanced && !left_recovery) {

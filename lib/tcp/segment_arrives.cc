@@ -176,6 +176,7 @@ void TcpEngine::established(std::uint32_t index) {
   // RFC 6298 (5.7): a lost SYN makes the timeout start at 3 s.
   if (hot.has(kTcbSynRetransmitted) && cold.srtt_us == 0)
     cold.rto_ms = std::max<std::uint32_t>(config_.tcp.rto_initial_ms, 3000);
+  start_mtu_search(index);
   congestion_start(hot, cold, config_.tcp);
   ack_quickly(hot, cold, config_.tcp);
   // SND.UNA already lies behind our SYN, and so must `recover`.
@@ -238,8 +239,8 @@ void TcpEngine::synchronized_arrives(std::uint32_t index, const Segment& arrived
   cold.last_heard_tick = tick_;
   cold.probes = 0;
   if (!process_ack(index, segment)) return;
-  // Sixth, URG: the urgent pointer is ignored (RFC 6093 allows, and recommends that nobody uses it); the data stay in
-  // line. Seventh, the segment text; eighth, the FIN bit.
+  // Sixth, URG; seventh, the segment text; eighth, the FIN bit.
+  if (segment.has(kUrg)) process_urgent(index, segment);
   if (segment.payload_len > 0 || segment.has(kFin)) process_text(index, segment);
   // Our FIN was acknowledged by a segment whose own FIN could not be taken after all.
   if (hot.state == TcpState::kFinWait1 && hot.has(kTcbFinSent) && hot.snd_una == cold.snd_max && !hot.has(kTcbDead)) {

@@ -57,6 +57,8 @@ std::vector<std::uint8_t> Ladder::build(const Seg& s) {
   }
   out.window = s.win_.value_or(setup_.peer_window);
   out.flags = s.flags;
+  if (s.urgent_) out.flags |= kUrg, out.urgent = *s.urgent_;
+  if (s.user_timeout_) out.options |= kOptUserTimeout, out.user_timeout = *s.user_timeout_;
   if (s.mss_) out.options |= kOptMss, out.mss = *s.mss_;
   if (s.wscale_) out.options |= kOptWindowScale, out.window_scale = *s.wscale_;
   if (s.sack_ok_) out.options |= kOptSackPermitted;
@@ -181,6 +183,13 @@ void Ladder::compare(const Seg& want, const Sent& got, Where where) {
   if (want.abs_seq) differ("raw seq", number(*want.abs_seq), number(got.tcp.seq));
   if (want.abs_ack) differ("raw ack", number(*want.abs_ack), number(got.tcp.ack));
   if (want.win_) differ("window", number(*want.win_), number(got.tcp.window));
+  if (want.urgent_) {
+    differ("URG", *want.urgent_ != 0 ? "yes" : "no", got.tcp.has(kUrg) ? "yes" : "no");
+    differ("urgent pointer", number(*want.urgent_), number(got.tcp.urgent));
+  }
+  if (want.user_timeout_) {
+    differ("user timeout", number(*want.user_timeout_), number(got.tcp.user_timeout.value_or(0)));
+  }
   if (want.mss_) differ("mss", number(*want.mss_), got.tcp.mss ? number(*got.tcp.mss) : "none");
   if (want.wscale_)
     differ("wscale", number(*want.wscale_), got.tcp.window_scale ? number(*got.tcp.window_scale) : "none");

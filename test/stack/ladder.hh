@@ -36,6 +36,8 @@ struct Seg {
   std::optional<std::uint32_t> abs_ack;
   std::optional<std::uint16_t> win_;
   std::optional<std::uint16_t> mss_;
+  std::optional<std::uint16_t> urgent_;
+  std::optional<std::uint16_t> user_timeout_;
   std::optional<std::uint8_t> wscale_;
   bool sack_ok_ = false;
   bool plain_ = false;
@@ -59,6 +61,14 @@ struct Seg {
   }
   Seg win(std::uint16_t n) const {
     return with([&](Seg& s) { s.win_ = n; });
+  }
+  /// The urgent pointer, with URG; expecting 0 means neither.
+  Seg urg(std::uint16_t n) const {
+    return with([&](Seg& s) { s.urgent_ = n; });
+  }
+  /// RFC 5482; expecting 0 means that there is none.
+  Seg uto(std::uint16_t n) const {
+    return with([&](Seg& s) { s.user_timeout_ = n; });
   }
   Seg mss(std::uint16_t n) const {
     return with([&](Seg& s) { s.mss_ = n; });

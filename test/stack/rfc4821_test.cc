@@ -1,0 +1,190 @@
+/// Packetization layer path MTU discovery (RFC 4821), and RFC 5927 7.2, which waits for a timeout to bear a report out.
+
+#include <map>
+
+#include "icmp_quote.hh"
+
+namespace tidegate {
+namespace {
+
+TG_FAMILY_SUITE(Rfc4821);
+TG_FAMILY_SUITE(Rfc5927_7_2);
+
+std::uint32_t headers(const Ladder& l) { return l.shard_address().is_v4() ? 40 : 60; }
+std::uint32_t full(const Ladder& l) { return 1500 - headers(l); }
+std::uint32_t base(const Ladder& l) { return l.shard_address().is_v4() ? 1024 : 1220; }
+
+const std::string& plenty() {
+  static const std::string text(600'000, 'p');
+  return text;
+}
+void send_plenty(Ladder& l) {
+  l.act([&](Connections& c) {
+    EXPECT_TRUE(c.send_static(l.id(), {reinterpret_cast<const std::uint8_t*>(plenty().data()), plenty().size()}));
+  });
+}
+ConnectionInfo info_of(Ladder& l) {
+  ConnectionInfo info;
+  l.act([&](Connections& c) { EXPECT_TRUE(c.info(l.id(), info)); });
+  return info;
+}
+
+/// A receiver behind a path that swallows every packet above `mtu`. Returns how many octets came in order.
+std::uint32_t receive(Ladder& l, std::uint32_t mtu, Duration patience = Duration::ms(4000)) {
+  std::uint32_t next = 1;
+  std::map<std::uint32_t, std::uint32_t> ahead;
+  const Instant end = l.now() + patience;
+  while (next < 1 + plenty().size()) {
+    const auto sent = l.next();
+    if (!sent) {
+      if (l.now() >= end) break;
+      l.advance(Duration::ms(10));
+      continue;
+    }
+    const auto len = static_cast<std::uint32_t>(sent->data.size());
+    if (len == 0 || len + headers(l) > mtu) continue;
+    if (sent->seq > next) ahead[sent->seq] = std::max(ahead[sent->seq], len);
+    if (sent->seq <= next) next = std::max(next, sent->seq + len);
+    while (!ahead.empty() && ahead.begin()->first <= next) {
+      next = std::max(next, ahead.begin()->first + ahead.begin()->second);
+      ahead.erase(ahead.begin());
+    }
+    l.send(seg(kAck).ack(next));
+  }
+  return next - 1;
+}
+
+TEST_P(Rfc4821, RepeatedTimeoutsOfFullSegmentsAreABlackHole) {
+  Ladder l(setup());
+  l.established();
+  send_plenty(l);
+  l.forget_sent();
+  l.advance(Duration::ms(1500));
+  std::vector<std::size_t> sizes;
+  while (const auto sent = l.next()) sizes.push_back(sent->data.size());
+  ASSERT_GE(sizes.size(), 3u);
+  EXPECT_EQ(sizes.front(), full(l));
+  EXPECT_EQ(sizes.back(), base(l)) << "the third timeout";
+  EXPECT_EQ(l.count(TcpCounter::kPathMtuBlackHoles), 1u);
+}
+
+TEST_P(Rfc4821, SearchFindsWhatABlackHoleLetsThrough) {
+  Ladder l(setup());
+  l.established();
+  send_plenty(l);
+  EXPECT_EQ(receive(l, 1400), plenty().size());
+  EXPECT_EQ(l.count(TcpCounter::kPathMtuBlackHoles), 1u);
+  const std::uint32_t size = info_of(l).mss + headers(l);
+  EXPECT_LE(size, 1400u);
+  EXPECT_GT(size, 1392u);
+}
+
+TEST_P(Rfc4821, OffStaysLarge) {
+  LadderSetup s = setup();
+  s.tcp.mtu_probing = MtuProbing::kOff;
+  Ladder l(s);
+  l.established();
+  send_plenty(l);
+  l.forget_sent();
+  l.advance(Duration::ms(3000));
+  while (const auto sent = l.next()) EXPECT_EQ(sent->data.size(), full(l));
+  EXPECT_EQ(l.count(TcpCounter::kPathMtuBlackHoles), 0u);
+}
+
+TEST_P(Rfc4821, SmallSegmentsMakeNoBlackHole) {
+  Ladder l(setup());
+  l.established();
+  l.write("small");
+  l.advance(Duration::ms(5000));
+  EXPECT_EQ(l.count(TcpCounter::kPathMtuBlackHoles), 0u);
+  EXPECT_EQ(info_of(l).mss, full(l));
+}
+
+TEST_P(Rfc4821, OnStartsSmallAndGrowsToWhatTheLinkCarries) {
+  LadderSetup s = setup();
+  s.tcp.mtu_probing = MtuProbing::kOn;
+  Ladder l(s);
+  l.established();
+  EXPECT_EQ(info_of(l).mss, base(l));
+  send_plenty(l);
+  EXPECT_EQ(receive(l, 1500), plenty().size());
+  EXPECT_GT(info_of(l).mss, full(l) - 8);
+  EXPECT_GT(l.count(TcpCounter::kMtuProbesAcked), 0u);
+  EXPECT_EQ(l.count(TcpCounter::kMtuProbesLost), 0u);
+}
+
+// RFC 4821 7.6.2: the loss of a probe is not congestion.
+TEST_P(Rfc4821, LostProbeLeavesTheWindowAlone) {
+  LadderSetup s = setup();
+  s.tcp.mtu_probing = MtuProbing::kOn;
+  Ladder l(s);
+  l.established();
+  const std::uint32_t before = info_of(l).cwnd_bytes;
+  send_plenty(l);
+  EXPECT_EQ(receive(l, 1350), plenty().size());
+  const ConnectionInfo after = info_of(l);
+  EXPECT_GT(l.count(TcpCounter::kMtuProbesLost), 0u);
+  EXPECT_EQ(l.count(TcpCounter::kRetransmitTimeouts), 0u);
+  EXPECT_GE(after.cwnd_bytes, before);
+  EXPECT_GT(after.mss + headers(l), 1342u);
+  EXPECT_LE(after.mss + headers(l), 1350u);
+}
+
+// A router that does speak ends the probe sooner.
+TEST_P(Rfc4821, ReportAboutAProbeEndsIt) {
+  LadderSetup s = setup();
+  s.tcp.mtu_probing = MtuProbing::kOn;
+  Ladder l(s);
+  l.established();
+  send_plenty(l);
+  std::optional<Sent> probe;
+  while (const auto sent = l.next()) {
+    if (sent->data.size() > base(l)) probe = sent;
+  }
+  ASSERT_TRUE(probe);
+  const std::uint32_t mtu = base(l) + headers(l) + 10;
+  send_icmp(l, too_big(l, mtu, probe->seq, static_cast<std::uint16_t>(probe->data.size() + headers(l))));
+  l.expect(seg(kAck).seq(probe->seq).len(base(l)));
+  EXPECT_EQ(l.count(TcpCounter::kMtuProbesLost), 1u);
+}
+
+TEST_P(Rfc5927_7_2, ReportAboutAConnectionThatWorksWaitsForATimeout) {
+  Ladder l(setup());
+  l.established();
+  l.write(std::string(full(l), 'a'));
+  l.expect(seg(kAck).seq(1).len(full(l)));
+  l.send(seg(kAck));
+  l.write(std::string(full(l), 'b'));
+  l.expect(seg(kAck).seq(1 + full(l)).len(full(l)));
+  const std::uint32_t before = info_of(l).cwnd_bytes;
+  send_icmp(l, too_big(l, 1400, 1 + full(l), 1500));
+  l.expect_nothing();
+  EXPECT_EQ(l.count(TcpCounter::kPathMtuDeferred), 1u);
+  EXPECT_EQ(info_of(l).mss, full(l));
+  l.advance(Duration::ms(250));
+  std::vector<std::size_t> sizes;
+  while (const auto sent = l.next()) sizes.push_back(sent->data.size());
+  ASSERT_GE(sizes.size(), 2u);
+  EXPECT_EQ(sizes[sizes.size() - 2], 1400 - headers(l));
+  EXPECT_EQ(info_of(l).mss, 1400 - headers(l));
+  EXPECT_EQ(info_of(l).cwnd_bytes, before) << "it was size, not congestion";
+}
+
+TEST_P(Rfc5927_7_2, WhatComesThroughProvesTheReportWrong) {
+  Ladder l(setup());
+  l.established();
+  l.write(std::string(full(l), 'a'));
+  l.send(seg(kAck));
+  l.write(std::string(full(l), 'b'));
+  send_icmp(l, too_big(l, 600, 1 + full(l), 1500));
+  EXPECT_EQ(l.count(TcpCounter::kPathMtuDeferred), l.shard_address().is_v4() ? 1u : 0u);
+  l.send(seg(kAck));
+  l.forget_sent();
+  l.write(std::string(full(l), 'c'));
+  l.advance(Duration::ms(300));
+  while (const auto sent = l.next()) EXPECT_EQ(sent->data.size(), full(l));
+  EXPECT_EQ(l.count(TcpCounter::kPathMtuLowered), 0u);
+}
+
+}  // namespace
+}  // namespace tidegate
