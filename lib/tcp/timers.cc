@@ -144,7 +144,7 @@ void TcpEngine::on_persist(std::uint32_t index) {
   constexpr std::uint8_t kOrphanProbes = 8;
   if (hot.has(kTcbOrphan) && cold.retransmits >= kOrphanProbes) {
     emit_reset(index);
-    return release(index, CloseReason::kTimeout);
+    return release(index, give_up_reason(index));
   }
   ++cold.probes;
   if (cold.retransmits < 16) ++cold.retransmits;
