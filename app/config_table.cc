@@ -185,6 +185,10 @@ Section tcp_section() {
               "Retransmissions of a SYN-ACK before giving up.")
       .number("data_retries", &TcpConfig::data_retries, 0, 31, Unit::kCount,
               "Retransmissions of data or FIN before giving up.")
+      .number("user_timeout_ms", &TcpConfig::user_timeout_ms, 0, 24 * kHourMs, Unit::kMilliseconds,
+              "How long data may stay unacknowledged before giving up; 0 leaves it to data_retries.")
+      .flag("user_timeout_option", &TcpConfig::user_timeout_option,
+            "Tell the peer of user_timeout_ms, and wait as long as it asks for (RFC 5482).")
       .number("initial_window_segments", &TcpConfig::initial_window_segments, 1, 64, Unit::kCount,
               "Initial congestion window (RFC 6928).")
       .number("dscp", &TcpConfig::dscp, 0, 63, Unit::kCount,

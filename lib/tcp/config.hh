@@ -37,6 +37,11 @@ struct TcpConfig {
   std::uint8_t syn_retries = 6;
   std::uint8_t syn_ack_retries = 5;
   std::uint8_t data_retries = 15;
+  /// How long data may stay unacknowledged before the connection is given up (RFC 9293 3.8.3); 0 leaves it to the
+  /// retransmissions.
+  std::uint32_t user_timeout_ms = 0;
+  /// Tell the peer of it, and wait as long as it asks for (RFC 5482).
+  bool user_timeout_option = false;
   /// Initial window in segments (RFC 6928).
   std::uint8_t initial_window_segments = 10;
   bool nagle = true;

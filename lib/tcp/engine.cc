@@ -31,6 +31,7 @@ ConnectionSettings settings_of(const TcpConfig& tcp) {
   settings.send_buffer_bytes = tcp.send_buffer_bytes;
   settings.receive_buffer_bytes = tcp.receive_buffer_bytes;
   settings.syn_retries = tcp.syn_retries;
+  settings.user_timeout_ms = tcp.user_timeout_ms;
   settings.nagle = tcp.nagle;
   settings.dscp = tcp.dscp;
   return settings;

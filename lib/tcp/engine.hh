@@ -341,6 +341,10 @@ class TcpEngine {
   [[nodiscard]] bool mtu_probe_lost(std::uint32_t index);
   void mtu_probe_failed(std::uint32_t index, std::uint32_t high);
 
+  // user_timeout.cc: RFC 5482
+  void offer_user_timeout(std::uint32_t ms, SegmentOut& out) const;
+  void accept_user_timeout(std::uint32_t index, const Segment& segment);
+
   // urgent.cc
   void process_urgent(std::uint32_t index, const Segment& segment);
   static void mark_urgent(const UrgentState& urgent, SegmentOut& out);
@@ -418,6 +422,7 @@ class TcpEngine {
 
   // options.cc
   void obey_max_segment(std::uint32_t index);
+  ConnectionSettings* own_settings(std::uint32_t index);
   [[nodiscard]] bool user_timeout_passed(std::uint32_t index);
   [[nodiscard]] Tick within_user_timeout(std::uint32_t index, Tick tick) const;
 

@@ -49,6 +49,8 @@ struct ConnectionSettings {
   /// Only full segments leave, until it is taken off or a timeout passes.
   bool cork = false;
   bool quick_ack = false;
+  /// The user set its timeout by hand, and the peer's wish does not count (RFC 5482 3.1).
+  bool user_timeout_fixed = false;
   bool active = false;
 
   [[nodiscard]] bool idle() const { return !active; }

@@ -37,6 +37,7 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const Segment&
   // PAWS cannot object (RFC 7323 5.3).
   if (segment.has_option(kOptTimestamps) != hot.has(kTcbTimestamps)) return false;
   if (hot.has(kTcbTimestamps) && static_cast<std::int32_t>(segment.ts_value - cold.ts_recent) < 0) return false;
+  if (segment.has_option(kOptUserTimeout)) return false;
   // It acknowledges something new, or there is nothing to acknowledge: no duplicate ACK. No window to probe.
   if (segment.ack > cold.snd_max || (cold.timers & kTimerPersist) != 0) return false;
   if (segment.ack > hot.snd_una) return true;

@@ -160,6 +160,7 @@ void TcpEngine::send_syn_ack(const FlowKey& key, SeqNum iss, SeqNum rcv_nxt, con
     out.ts_value = ts_value;
     out.ts_echo = options.ts_recent;
   }
+  offer_user_timeout(config_.tcp.user_timeout_ms, out);
   intents_.push();
 }
 

@@ -130,7 +130,8 @@ void TcpEngine::path_acknowledged(std::uint32_t index, SeqNum ack) {
 }
 
 /// Loss has been detected at SND.UNA. True when it is a probe, and nothing but a probe, that was lost, which says
-/// something about its size and nothing about congestion (RFC 4821 7.6.2): it goes out again in pieces, and that is all.
+/// something about its size and nothing about congestion (RFC 4821 7.6.2): it goes out again in pieces, and that is
+/// all.
 bool TcpEngine::mtu_probe_lost(std::uint32_t index) {
   const TcbCold& cold = cold_[index];
   if (cold.extra == kNone) return false;

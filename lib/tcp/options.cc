@@ -12,18 +12,26 @@ constexpr std::uint32_t kLeastBuffer = 2048;
 
 }  // namespace
 
+/// This connection's own settings, at first those of the configuration; nullptr when there is no place for them.
+ConnectionSettings* TcpEngine::own_settings(std::uint32_t index) {
+  TcbExtra* known = want_extra(index);
+  if (known == nullptr) return nullptr;
+  ConnectionSettings& own = known->settings;
+  if (!hot_[index].has(kTcbSettings)) {
+    own = default_settings_;
+    own.active = true;
+    hot_[index].set(kTcbSettings);
+  }
+  return &own;
+}
+
 bool TcpEngine::set_option(ConnectionId id, ConnectionOption option, std::uint32_t value) {
   if (!alive(id)) return false;
   const std::uint32_t index = id.index;
   TcbHot& hot = hot_[index];
-  TcbExtra* extra = want_extra(index);
-  if (extra == nullptr) return false;
-  ConnectionSettings& own = extra->settings;
-  if (!hot.has(kTcbSettings)) {
-    own = default_settings_;
-    own.active = true;
-    hot.set(kTcbSettings);
-  }
+  ConnectionSettings* mine = own_settings(index);
+  if (mine == nullptr) return false;
+  ConnectionSettings& own = *mine;
   switch (option) {
     case ConnectionOption::kNoDelay:
       own.nagle = value == 0;
@@ -55,6 +63,7 @@ bool TcpEngine::set_option(ConnectionId id, ConnectionOption option, std::uint32
       break;
     case ConnectionOption::kUserTimeoutMs:
       own.user_timeout_ms = value;
+      own.user_timeout_fixed = true;
       // What is being retransmitted already counts from now.
       own.unacked_tick = tick_;
       break;
@@ -132,9 +141,11 @@ void TcpEngine::obey_max_segment(std::uint32_t index) {
 /// Asked when a retransmission or a probe of a closed window is due: have the data waited for longer than their user
 /// will?
 bool TcpEngine::user_timeout_passed(std::uint32_t index) {
-  if (!hot_[index].has(kTcbSettings)) return false;
-  ConnectionSettings& own = extras_[cold_[index].extra].settings;
-  if (own.user_timeout_ms == 0) return false;
+  if (settings(index).user_timeout_ms == 0) return false;
+  // One that comes from the configuration needs a place for its clock.
+  ConnectionSettings* mine = own_settings(index);
+  if (mine == nullptr) return false;
+  ConnectionSettings& own = *mine;
   if (cold_[index].retransmits == 0) own.unacked_tick = tick_ - std::min(cold_[index].rto_ms, own.user_timeout_ms);
   return tick_ - own.unacked_tick >= own.user_timeout_ms;
 }

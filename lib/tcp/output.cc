@@ -338,6 +338,7 @@ void TcpEngine::emit_syn(std::uint32_t index) {
   // A SYN offers what we can; a SYN-ACK echoes only what was offered.
   if (answer ? hot.has(kTcbWindowScale) : config_.tcp.window_scaling) out.options |= kOptWindowScale;
   if (answer ? hot.has(kTcbSack) : config_.tcp.sack) out.options |= kOptSackPermitted;
+  offer_user_timeout(settings(index).user_timeout_ms, out);
   if (answer ? hot.has(kTcbTimestamps) : config_.tcp.timestamps) {
     out.options |= kOptTimestamps;
     out.ts_value = now_ms_ + cold.ts_offset;

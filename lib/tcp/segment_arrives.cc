@@ -133,6 +133,7 @@ void TcpEngine::syn_sent_arrives(std::uint32_t index, const Segment& segment) {
   cold.last_ack_sent = hot.rcv_nxt;
   cold.last_heard_tick = tick_;
   apply_options(index, negotiate(segment));
+  if (segment.has_option(kOptUserTimeout)) accept_user_timeout(index, segment);
   hot.snd_wnd = segment.window;
   cold.max_snd_wnd = hot.snd_wnd;
   cold.snd_wl1 = segment.seq;
@@ -239,6 +240,7 @@ void TcpEngine::synchronized_arrives(std::uint32_t index, const Segment& arrived
   cold.last_heard_tick = tick_;
   cold.probes = 0;
   if (!process_ack(index, segment)) return;
+  if (segment.has_option(kOptUserTimeout)) accept_user_timeout(index, segment);
   // Sixth, URG; seventh, the segment text; eighth, the FIN bit.
   if (segment.has(kUrg)) process_urgent(index, segment);
   if (segment.payload_len > 0 || segment.has(kFin)) process_text(index, segment);

@@ -41,7 +41,9 @@ void write_user_timeout(const SegmentOut& segment, SummingWriter& writer) {
 }
 
 [[nodiscard]] unsigned sack_blocks_to_send(const SegmentOut& segment) {
-  const unsigned room = (segment.options & (kOptTimestamps | kOptUserTimeout)) != 0 ? 3 : 4;
+  const unsigned taken =
+      ((segment.options & kOptTimestamps) != 0 ? 12u : 0u) + ((segment.options & kOptUserTimeout) != 0 ? 4u : 0u);
+  const unsigned room = (40 - 4 - taken) / 8;
   return std::min<unsigned>(segment.sack_count, room);
 }
 

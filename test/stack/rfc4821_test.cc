@@ -30,7 +30,7 @@ ConnectionInfo info_of(Ladder& l) {
 }
 
 /// A receiver behind a path that swallows every packet above `mtu`. Returns how many octets came in order.
-std::uint32_t receive(Ladder& l, std::uint32_t mtu, Duration patience = Duration::ms(4000)) {
+std::uint32_t receive(Ladder& l, std::uint32_t mtu, bool sack = false, Duration patience = Duration::ms(4000)) {
   std::uint32_t next = 1;
   std::map<std::uint32_t, std::uint32_t> ahead;
   const Instant end = l.now() + patience;
@@ -49,7 +49,13 @@ std::uint32_t receive(Ladder& l, std::uint32_t mtu, Duration patience = Duration
       next = std::max(next, ahead.begin()->first + ahead.begin()->second);
       ahead.erase(ahead.begin());
     }
-    l.send(seg(kAck).ack(next));
+    Seg ack = seg(kAck).ack(next);
+    if (sack && !ahead.empty()) {
+      std::uint32_t right = ahead.begin()->first;
+      for (const auto& [left, length] : ahead) right = left <= right ? std::max(right, left + length) : right;
+      ack = ack.sack(ahead.begin()->first, right);
+    }
+    l.send(ack);
   }
   return next - 1;
 }
@@ -114,20 +120,36 @@ TEST_P(Rfc4821, OnStartsSmallAndGrowsToWhatTheLinkCarries) {
 }
 
 // RFC 4821 7.6.2: the loss of a probe is not congestion.
-TEST_P(Rfc4821, LostProbeLeavesTheWindowAlone) {
-  LadderSetup s = setup();
+void expect_probes_without_harm(LadderSetup s, bool sack) {
   s.tcp.mtu_probing = MtuProbing::kOn;
+  if (sack) s.peer_syn = s.peer_syn.sack_ok();
   Ladder l(s);
   l.established();
   const std::uint32_t before = info_of(l).cwnd_bytes;
   send_plenty(l);
-  EXPECT_EQ(receive(l, 1350), plenty().size());
+  EXPECT_EQ(receive(l, 1350, sack), plenty().size());
   const ConnectionInfo after = info_of(l);
   EXPECT_GT(l.count(TcpCounter::kMtuProbesLost), 0u);
   EXPECT_EQ(l.count(TcpCounter::kRetransmitTimeouts), 0u);
+  EXPECT_EQ(l.count(TcpCounter::kFastRetransmits), 0u);
   EXPECT_GE(after.cwnd_bytes, before);
   EXPECT_GT(after.mss + headers(l), 1342u);
   EXPECT_LE(after.mss + headers(l), 1350u);
+}
+
+TEST_P(Rfc4821, LostProbeLeavesTheWindowAlone) { expect_probes_without_harm(setup(), false); }
+TEST_P(Rfc4821, LostProbeLeavesTheWindowAloneWithSackToo) { expect_probes_without_harm(setup(), true); }
+
+TEST_P(Rfc4821, SearchFindsWhatABlackHoleLetsThroughWithSackToo) {
+  LadderSetup s = setup();
+  s.peer_syn = s.peer_syn.sack_ok();
+  Ladder l(s);
+  l.established();
+  send_plenty(l);
+  EXPECT_EQ(receive(l, 1400, true), plenty().size());
+  EXPECT_EQ(l.count(TcpCounter::kPathMtuBlackHoles), 1u);
+  EXPECT_LE(info_of(l).mss + headers(l), 1400u);
+  EXPECT_GT(info_of(l).mss + headers(l), 1392u);
 }
 
 // A router that does speak ends the probe sooner.
