@@ -98,7 +98,7 @@ struct alignas(64) TcbExtra {
   UrgentState urgent;
   PathState path;
 };
-static_assert(sizeof(TcbExtra) <= 320);
+static_assert(sizeof(TcbExtra) <= 384);
 
 /// Whether nothing in it matters any more, so that it may be given back.
 [[nodiscard]] inline bool extra_idle(const TcbExtra& extra) {
