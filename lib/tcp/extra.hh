@@ -6,7 +6,7 @@
 ///
 /// Ownership: TcpEngine's pool, `limits.transfers` of them, found through TcbCold::extra; one connection each, freed
 /// with it. Thread rule: one worker. Errors: an empty pool is counted (`extra_exhausted`), and what asked does without:
-/// each part says below what that means. Cost: at most five cache lines for those that have one, none for the others.
+/// each part says below what that means. Cost: at most six cache lines for those that have one, none for the others.
 
 #include <cstdint>
 
