@@ -367,6 +367,9 @@ void TcpEngine::emit_segment(std::uint32_t index, SeqNum seq, std::uint32_t len,
   fill_header(index, intent, seq, flags);
   intent.segment.payload_len = static_cast<std::uint16_t>(len);
   if (len > 0) locate_payload(index, seq, intent);
+  // RFC 9293 3.9.1.2: what empties the queue is pushed, also when it is sent again.
+  if (len > 0 && seq + len == hot.snd_una + cold.tx_bytes + (hot.has(kTcbSynUnacked) ? 1u : 0u))
+    intent.segment.flags |= kPsh;
 
   const SeqNum end = seq + len + ((flags & kFin) != 0 ? 1u : 0u);
   if ((flags & kFin) != 0) hot.set(kTcbFinSent);

@@ -152,6 +152,20 @@ TEST_P(Rfc9293_3_9_1_2, LastSegmentOfTheQueueIsPushedAndTheOthersAreFull) {
   EXPECT_TRUE(l.expect_within(Duration(), Duration::seconds(2), seg(kAck).seq(3501).data("more")).tcp.has(kPsh));
 }
 
+// MUST-61 again: a hole at the end of the queue, repeated in recovery, is still the end of the queue.
+TEST_P(Rfc9293_3_9_1_2, LastSegmentIsPushedWhenItIsRepairedToo) {
+  LadderSetup s = setup();
+  s.peer_syn = seg(0).mss(1000);
+  Ladder l(s);
+  l.established();
+  l.write(std::string(5000, 'x'));
+  l.forget_sent();
+  for (int i = 0; i < 3; ++i) l.send(seg(kAck).ack(1));
+  EXPECT_FALSE(l.expect(seg(kAck).seq(1).len(1000)).tcp.has(kPsh));
+  l.send(seg(kAck).ack(4001));
+  EXPECT_TRUE(l.expect(seg(kAck).seq(4001).len(1000)).tcp.has(kPsh));
+}
+
 // MUST-60: neither Nagle nor a silly window holds data back for ever; the override of 3.8.6.2.1 (4) sends what fits.
 TEST_P(Rfc9293_3_9_1_2, DataAreNeverHeldBackForEver) {
   Ladder l(setup());
