@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every check that needs no run of the program. Prints one line a check and names what failed.
 #   scripts/lint.sh [--only CHECK] [--counts FILE]
-# Checks: layout includes-self-test includes rules-self-test format length leftovers shell threads headers tidy
+# Checks: layout includes-self-test includes rules-self-test rules format length leftovers shell threads headers tidy
 # --counts writes "passed failed" to FILE, for scripts/test.sh.
 #   TIDY_SECONDS   how long clang-tidy may take in all (default: 600)
 set -uo pipefail
@@ -45,6 +45,7 @@ check_layout() {
 check_includes_self_test() { scripts/check-includes.py --self-test; }
 check_includes() { scripts/check-includes.py; }
 check_rules_self_test() { scripts/check-rules.py --self-test; }
+check_rules() { scripts/check-rules.py; }
 check_format() { files '*.cc' '*.hh' | xargs -r -n 20 -P "$jobs" clang-format --dry-run --Werror; }
 
 check_length() {
@@ -117,7 +118,7 @@ passed=0
 failed_names=()
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-for check in layout includes-self-test includes rules-self-test format length leftovers shell threads headers tidy; do
+for check in layout includes-self-test includes rules-self-test rules format length leftovers shell threads headers tidy; do
   [[ -z $only || $only == "$check" ]] || continue
   start=$SECONDS
   if "check_${check//-/_}" >"$log" 2>&1; then

@@ -283,6 +283,24 @@ TEST_P(Rfc9293_3_10_7_4_Reset, IsTakenWhileTheWindowIsZero) {
   EXPECT_EQ(l.service().close_reason(), CloseReason::kReset);
 }
 
+// MUST-66: nor to news of urgent data, which may be what makes the reader read.
+TEST_P(Rfc9293_3_10_7_4_Reset, IsNotAloneUrgentMarksAreTakenToo) {
+  LadderSetup s = setup();
+  s.tcp.receive_buffer_bytes = 2048;
+  Ladder l(s);
+  l.established();
+  l.service().set_consume(false);
+  l.send(seg(kAck).len(1024));
+  l.send(seg(kAck).len(1024));
+  l.advance(Duration::ms(100));
+  std::uint16_t window = 1;
+  while (const auto sent = l.next()) window = sent->tcp.window;
+  ASSERT_EQ(window, 0u);
+  EXPECT_EQ(l.service().count(EventType::kUrgent), 0u);
+  l.send(seg(kAck | kUrg).urg(100));
+  EXPECT_EQ(l.service().count(EventType::kUrgent), 1u);
+}
+
 // SHLD-2, MUST-12: an RST may carry data, a text that tells why; it resets all the same, and the service hears of it.
 TEST_P(Rfc9293_3_10_7_4_Reset, MayCarryData) {
   for (const TcpState state : {TcpState::kEstablished, TcpState::kFinWait2, TcpState::kCloseWait}) {
