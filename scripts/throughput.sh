@@ -5,7 +5,11 @@
 #   TIDEGATE_TEST_DIR   where the build goes (default: build-test/ in the tree)
 set -euo pipefail
 cd "$(dirname "$0")/.."
-if [[ $# -gt 0 ]]; then sed -n '2,5s/^# \{0,1\}//p' "$0"; exit $([[ $1 == --help || $1 == -h ]] && echo 0 || echo 2); fi
+if [[ $# -gt 0 ]]; then
+  sed -n '2,5s/^# \{0,1\}//p' "$0"
+  [[ $1 == --help || $1 == -h ]] && exit 0
+  exit 2
+fi
 build=${TIDEGATE_TEST_DIR:-$PWD/build-test}/worlds
 scripts/install-deps.sh build
 command -v gnuplot >/dev/null || apt-get install -y -q gnuplot-nox >/dev/null

@@ -195,6 +195,17 @@ LinkConfig make_link(Rng& rng) {
   return link;
 }
 
+std::vector<MtuChange> make_mtu_changes(Rng& rng, Instant start) {
+  constexpr std::array<std::uint16_t, 5> kMtus = {1280, 1300, 1400, 1492, 1500};
+  std::vector<MtuChange> changes;
+  Instant when = start;
+  for (std::uint64_t n = rng.below(4); n > 0; --n) {
+    when += Duration::us(static_cast<std::int64_t>(rng.below(400'000)));
+    changes.push_back({when, kMtus[rng.below(kMtus.size())]});
+  }
+  return changes;
+}
+
 void serve(SimHost& host, Service& service) {
   ListenerConfig listener;
   listener.port = Pair::kPort;
@@ -237,9 +248,23 @@ TransferRun run_transfer(std::uint64_t seed, const std::string& pcap) {
   world.check_invariants(true);
   for (std::size_t i = 0; i < 2; ++i) world.egress(i).set_config(make_link(rng));
 
+  // The same path for both directions; routers tell, or now and then do not (RFC 2923).
+  const std::vector<MtuChange> changes = make_mtu_changes(rng, world.now());
+  const bool told = rng.chance(3, 4);
+  for (const MtuChange& change : changes) world.wake_at(change.when);
+  std::size_t changed = 0;
+
   const auto text = [&] { return "SEED=" + std::to_string(seed) + " repeats this\n" + world.text(); };
   const bool done = world.run_until(
       [&] {
+        for (; changed < changes.size() && changes[changed].when <= world.now(); ++changed) {
+          for (std::size_t i = 0; i < 2; ++i) {
+            LinkConfig link = world.egress(i).config();
+            link.mtu = changes[changed].mtu;
+            link.tells_mtu = told;
+            world.egress(i).set_config(link);
+          }
+        }
         return (opener.finished() == plans.size() && other.finished() == plans.size()) || !opener.errors().empty() ||
                !other.errors().empty() || !world.broken().empty();
       },
@@ -272,6 +297,7 @@ TransferRun run_transfer(std::uint64_t seed, const std::string& pcap) {
     run.links.duplicated += link.duplicated;
     run.links.corrupted += link.corrupted;
     run.links.queue_drops += link.queue_drops;
+    run.too_large += link.too_large;
   }
   run.hash = world.trace().hash();
   run.packets = world.trace().packets();

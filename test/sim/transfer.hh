@@ -97,6 +97,12 @@ class TransferSide : public Service {
 
 [[nodiscard]] std::vector<Plan> make_plans(Rng& rng);
 [[nodiscard]] LinkConfig make_link(Rng& rng);
+/// When and how far the paths between two hosts shrink and grow: never below what IPv6 demands of a link (RFC 8200 5).
+struct MtuChange {
+  Instant when;
+  std::uint16_t mtu = 0;
+};
+[[nodiscard]] std::vector<MtuChange> make_mtu_changes(Rng& rng, Instant start);
 /// Adds what a service does to a host; it listens on Pair::kPort.
 void serve(SimHost& host, Service& service);
 
@@ -107,6 +113,7 @@ struct TransferRun {
   Tally tally;
   std::uint64_t retransmits = 0;
   std::uint64_t bad_checksums = 0;
+  std::uint64_t too_large = 0;
   /// Virtual time until the last connection was done.
   Duration took;
 };

@@ -31,6 +31,7 @@ TEST(World, LossDuplicationReorderingAndCorruptionNeverHarmAConnection) {
     }
     sum.retransmits += run.retransmits;
     sum.bad_checksums += run.bad_checksums;
+    sum.too_large += run.too_large;
     sum.links.lost += run.links.lost;
     sum.links.duplicated += run.links.duplicated;
     sum.links.corrupted += run.links.corrupted;
@@ -61,6 +62,7 @@ TEST(World, LossDuplicationReorderingAndCorruptionNeverHarmAConnection) {
     EXPECT_GT(sum.links.corrupted, 50u);
     EXPECT_GT(sum.bad_checksums, 10u);
     EXPECT_GT(sum.retransmits, 100u);
+    EXPECT_GT(sum.too_large, 50u);
   }
 }
 
