@@ -195,7 +195,7 @@ def negotiated(lab):
     sock.close()
     lab.ends_well(process)
     process = serve(lab, server, 'echo.toml', '--set', 'tcp.timestamps=false', '--set', 'tcp.sack=false', '--set',
-                    'tcp.window_scaling=false', '--set', 'tcp.ecn=off')
+                    'tcp.window_scaling=false', '--set', 'tcp.ecn=off', '--set', 'tcp.receive_buffer_bytes=60000')
     sock = client.connect('10.0.0.1', 7)
     sock.sendall(b'x' * 10_000)
     seen = options(client, 'dst', '10.0.0.1')
