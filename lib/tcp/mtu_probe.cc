@@ -10,7 +10,7 @@
 namespace tidegate {
 namespace {
 
-/// How many timeouts in a row of a full segment make a black hole (RFC 4821 7.7; Linux's tcp_retries1).
+/// How many timeouts in a row of a segment that could be smaller make a black hole (RFC 4821 7.7; Linux's tcp_retries1).
 constexpr unsigned kBlackHoleTimeouts = 3;
 /// RFC 4821 7.2: where a search begins: 1,024 octets of payload over IPv4, the least MTU over IPv6.
 constexpr std::uint32_t kBasePacket4 = 1024 + 40;
@@ -40,11 +40,12 @@ bool TcpEngine::path_timeout(std::uint32_t index) {
     }
   }
   if (config_.tcp.mtu_probing == MtuProbing::kOff || cold.retransmits + 1u < kBlackHoleTimeouts) return false;
-  if (static_cast<std::uint32_t>(cold.snd_max - hot.snd_una) < hot.mss) return false;
   const bool v6 = hot.has(kTcbV6);
   std::uint32_t lower = v6 ? kBasePacket6 : kBasePacket4;
   if (size <= lower && !v6) lower = std::max(kLeastPathMtu4, size / 2);
-  if (size <= lower) return false;
+  // What is in flight would not have been smaller: its size is not what keeps it.
+  const auto flight = static_cast<std::uint32_t>(cold.snd_max - hot.snd_una);
+  if (size <= lower || std::min(flight + headers, size) <= lower) return false;
   counters_.add(TcpCounter::kPathMtuBlackHoles);
   if (TcbExtra* known = want_extra(index)) {
     known->path.low = static_cast<std::uint16_t>(lower);
