@@ -32,7 +32,7 @@ bool Connections::set_option(ConnectionId id, ConnectionOption option, std::uint
 }
 std::uint32_t Connections::option(ConnectionId id, ConnectionOption option) const { return engine_.option(id, option); }
 const ConnectionSettings& Connections::default_settings() const { return engine_.default_settings(); }
-std::string_view Connections::congestion_control() const { return "reno"; }
+std::string_view Connections::congestion_control() const { return engine_.congestion_control(); }
 void Connections::set_user(ConnectionId id, std::uint64_t user) { engine_.set_user(id, user); }
 bool Connections::alive(ConnectionId id) const { return engine_.alive(id); }
 Instant Connections::now() const { return engine_.now(); }

@@ -15,6 +15,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/drop.hh"
@@ -146,6 +147,10 @@ class TcpEngine {
   /// Any thread: rows of buckets [first, ...) until `max` rows; returns the next bucket, or the bucket count at the
   /// end.
   std::uint32_t snapshot(std::uint32_t first_bucket, std::size_t max, std::vector<TcpSnapshotRow>& rows) const;
+  /// As TCP_CONGESTION names it.
+  [[nodiscard]] std::string_view congestion_control() const {
+    return config_.tcp.congestion == TcpConfig::Congestion::kCubic ? "cubic" : "reno";
+  }
   /// Any thread.
   [[nodiscard]] bool draining() const { return draining_; }
   [[nodiscard]] std::uint32_t bucket_count() const { return table_.bucket_count(); }

@@ -267,7 +267,7 @@ def path_mtu(lab):
 def black_hole(lab):
     counters = shrinking_path(lab, blocked=True)
     note(f'counters {counters}')
-    check(counters['mtu_black_holes'] >= 1, f'{counters["mtu_black_holes"]} black holes found')
+    check(counters['path_mtu_black_holes'] >= 1, f'{counters["path_mtu_black_holes"]} black holes found')
 
 
 if __name__ == '__main__':
