@@ -10,7 +10,8 @@
 namespace tidegate {
 namespace {
 
-/// How many timeouts in a row of a segment that could be smaller make a black hole (RFC 4821 7.7; Linux's tcp_retries1).
+/// How many timeouts in a row of a segment that could be smaller make a black hole (RFC 4821 7.7; Linux's
+/// tcp_retries1).
 constexpr unsigned kBlackHoleTimeouts = 3;
 /// RFC 4821 7.2: where a search begins: 1,024 octets of payload over IPv4, the least MTU over IPv6.
 constexpr std::uint32_t kBasePacket4 = 1024 + 40;
