@@ -128,7 +128,12 @@ PairWorld::PairWorld(const Options& wanted) : options(wanted) {
   server.workers = options.workers;
   server.shard.interface.addresses = {IpPrefix{IpAddress::v4(10, 9, 0, 1), 16}};
   server.shard.tcp.msl_ms = options.msl_ms;
-  server.shard.limits = {4096, 16384, 64, 64, 1024, 64};
+  server.shard.limits.connections = 4096;
+  server.shard.limits.time_wait = 16384;
+  server.shard.limits.connections_v6 = server.shard.limits.time_wait_v6 = 64;
+  server.shard.limits.syn_received = 4096;
+  server.shard.limits.buffers = 1024;
+  server.shard.limits.neighbours = 64;
   WorkerGroupConfig client = server;
   client.name = "client";
   client.port.device = rings->second();
