@@ -156,7 +156,10 @@ void TcpEngine::mtu_probe_failed(std::uint32_t index, std::uint32_t high) {
   settle_mtu_search(path);
   if (RecoveryState* r = recording(index)) {
     // A router's word comes before anything is called lost: everything from there goes out again.
-    if (r->lost == 0) hot_[index].snd_nxt = hot_[index].snd_una;
+    if (r->lost == 0) {
+      scoreboard_.clear(*r);
+      hot_[index].snd_nxt = hot_[index].snd_una;
+    }
     return mark_dirty(index);
   }
   for (SeqNum seq = path.probe_start; seq < path.probe_end;) {

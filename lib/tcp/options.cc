@@ -154,6 +154,8 @@ bool TcpEngine::user_timeout_passed(std::uint32_t index) {
 TcpEngine::Tick TcpEngine::within_user_timeout(std::uint32_t index, Tick tick) const {
   const ConnectionSettings& own = settings(index);
   if (own.user_timeout_ms == 0) return tick;
+  // Without a place for the clock (no extra was left) the limit of retries stands in for it.
+  if (cold_[index].retransmits > 0 && !hot_[index].has(kTcbSettings)) return tick;
   const Tick since = cold_[index].retransmits == 0 ? tick_ : own.unacked_tick;
   const Tick end = since + own.user_timeout_ms;
   return static_cast<std::int32_t>(end - tick) < 0 ? static_cast<std::int32_t>(end - tick_) > 0 ? end : tick_ + 1

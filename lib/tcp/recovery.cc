@@ -41,7 +41,8 @@ RecoveryState* TcpEngine::recording(std::uint32_t index) {
 std::uint32_t TcpEngine::pipe(std::uint32_t index) {
   const std::uint32_t flight = data_in_flight(hot_[index]);
   const RecoveryState* r = recording(index);
-  return r == nullptr ? flight : flight - r->sacked - r->lost;
+  // SND.NXT may have been put back with the records still to be thrown away.
+  return r == nullptr ? flight : flight - std::min(flight, r->sacked + r->lost);
 }
 
 /// New data [seq, end) leaves. Only what has company in flight is recorded; the one that was alone is taken in then.

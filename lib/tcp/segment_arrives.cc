@@ -229,7 +229,10 @@ void TcpEngine::synchronized_arrives(std::uint32_t index, const Segment& arrived
   if (!segment.has(kAck)) return drop(Drop::kTcpNoAckFlag);
   // RFC 7323 4.3 (3): remember the newest timestamp of the segment that covers the left edge of what we acknowledged
   // last.
-  if (hot.has(kTcbTimestamps) && segment.has_option(kOptTimestamps) && segment.seq <= cold.last_ack_sent &&
+  // What acknowledges the impossible is not from the peer (RFC 5961 5.2), and neither is its timestamp.
+  const bool believed =
+      hot.has(kTcbSynUnacked) || (segment.ack >= hot.snd_una - cold.max_snd_wnd && segment.ack <= cold.snd_max);
+  if (believed && hot.has(kTcbTimestamps) && segment.has_option(kOptTimestamps) && segment.seq <= cold.last_ack_sent &&
       (!timestamp_before(segment.ts_value, cold.ts_recent) || now_ms_ - cold.ts_recent_ms >= kTimestampStaleMs)) {
     cold.ts_recent = segment.ts_value;
     cold.ts_recent_ms = now_ms_;
@@ -237,8 +240,10 @@ void TcpEngine::synchronized_arrives(std::uint32_t index, const Segment& arrived
   // The peer may have restarted its window after a pause, as after the handshake (RFC 5681 4.1).
   if (segment.payload_len > 0 && tick_ - cold.last_heard_tick > cold.rto_ms) [[unlikely]]
     ack_quickly(hot, cold, config_.tcp);
-  cold.last_heard_tick = tick_;
-  cold.probes = 0;
+  if (believed) {
+    cold.last_heard_tick = tick_;
+    cold.probes = 0;
+  }
   if (!process_ack(index, segment)) return;
   if (segment.has_option(kOptUserTimeout)) accept_user_timeout(index, segment);
   // Sixth, URG; seventh, the segment text; eighth, the FIN bit.

@@ -236,6 +236,11 @@ void TcpEngine::pull_reassembled(std::uint32_t index) {
     counters_.add(TcpCounter::kDataOctetsIn, len);
     if (hot.rx_head == kNone) {
       hot.rx_head = chunk;
+    } else if (chunks_.room(cold.rx_tail) >= len) {
+      // Small pieces share a block, or a peer that sends single octets would hold one for each.
+      chunks_.append(cold.rx_tail, {chunks_[chunk].data, len});
+      chunks_.free(chunk);
+      continue;
     } else {
       chunks_[cold.rx_tail].next = chunk;
     }

@@ -312,5 +312,17 @@ TEST_P(Limits, ListInSmallPiecesIsComplete) {
   EXPECT_EQ(ports.back(), 30'049);
 }
 
+TEST_P(Limits, SingleOctetsOutOfOrderShareBlocksOnceTheyAreInOrder) {
+  LadderSetup s = setup();
+  Ladder l(s);
+  l.service().set_consume(false);
+  l.established();
+  constexpr std::uint32_t kPieces = 200;
+  for (std::uint32_t i = kPieces; i >= 1; --i) l.send(seg(kAck).seq(1 + i).data("x"));
+  l.send(seg(kAck).seq(1).data("x"));
+  EXPECT_LE(l.shard().counters().buffers_in_use, 3u);
+  l.forget_sent();
+}
+
 }  // namespace
 }  // namespace tidegate

@@ -110,5 +110,21 @@ TEST_P(Rfc5482, NobodyMakesUsWaitBeyondTheUpperLimit) {
   EXPECT_EQ(l.state(), TcpState::kClosed);
 }
 
+TEST_P(UserTimeout, WithoutAPlaceForItsClockTheRetriesDecide) {
+  LadderSetup s = with_timeout(setup(), 5000);
+  s.tcp.data_retries = 3;
+  s.adjust = [](ShardConfig& config) { config.limits.transfers = 0; };
+  Ladder l(s);
+  l.established();
+  l.advance(seconds(10));
+  l.write("lost");
+  const std::uint64_t before = l.count(TcpCounter::kRetransmittedSegments);
+  l.advance(Duration::ms(1000));
+  EXPECT_LE(l.count(TcpCounter::kRetransmittedSegments) - before, 3u) << "backed off, not one a millisecond";
+  EXPECT_EQ(l.state(), TcpState::kEstablished);
+  l.advance(seconds(60));
+  EXPECT_EQ(l.state(), TcpState::kClosed);
+}
+
 }  // namespace
 }  // namespace tidegate

@@ -100,5 +100,18 @@ TEST_P(Rfc7323_5, TimestampOlderThan24DaysIsForgotten) {
   EXPECT_EQ(l.dropped(Drop::kTcpPaws), 1u);
 }
 
+TEST(Rfc5961_5_2_Text, AnImpossibleAckMovesNeitherTimestampNorSilence) {
+  LadderSetup setup;
+  setup.peer_syn = seg(0).mss(1460).ts(1000, 0);
+  Ladder l(setup);
+  l.established();
+  // Blind: the sequence number guessed, the acknowledgement not, the timestamp far ahead.
+  l.send(seg(kAck).seq(l.flow.peer_nxt).ack(0x4000'0000).ts(0x7000'0000, 0));
+  l.forget_sent();
+  l.send(seg(kAck).seq(l.flow.peer_nxt).ack(l.flow.shard_nxt).ts(1001, 0).data("still heard"));
+  EXPECT_EQ(l.dropped(Drop::kTcpPaws), 0u);
+  EXPECT_EQ(l.service().received(), "still heard");
+}
+
 }  // namespace
 }  // namespace tidegate
