@@ -6,6 +6,10 @@
 #   TIDEGATE_TEST_DIR   where the build goes (default: build-test/ in the tree)
 set -euo pipefail
 cd "$(dirname "$0")/.."
+if [[ ${1:-} == --help || ${1:-} == -h ]]; then
+  sed -n '2,6s/^# \{0,1\}//p' "$0"
+  exit 0
+fi
 seeds=${1:-10000}
 if [[ ! $seeds =~ ^[1-9][0-9]{0,8}$ || $# -gt 1 ]]; then
   echo 'worlds: give the number of seeds, 1 to 999999999' >&2

@@ -19,6 +19,7 @@ struct Expected {
   unsigned window_scale = 0;
   std::uint32_t ts_value = 0;
   std::uint32_t ts_echo = 0;
+  unsigned user_timeout = 0;
   unsigned sack_count = 0;
   std::size_t sack_at = 0;
 };
@@ -51,6 +52,9 @@ Expected parse_plainly(const std::uint8_t* p, std::size_t n, bool syn) {
       e.options |= kOptTimestamps;
       e.ts_value = load_be32(p + i + 2);
       e.ts_echo = load_be32(p + i + 6);
+    } else if (kind == 28 && length == 4) {
+      e.options |= kOptUserTimeout;
+      e.user_timeout = load_be16(p + i + 2);
     }
     i += length;
   }
@@ -76,6 +80,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   TG_CHECK(segment.options == expected.options);
   TG_CHECK(segment.mss == expected.mss && segment.window_scale == expected.window_scale);
   TG_CHECK(segment.ts_value == expected.ts_value && segment.ts_echo == expected.ts_echo);
+  TG_CHECK(segment.user_timeout == expected.user_timeout);
   TG_CHECK(segment.sack_count == expected.sack_count);
   TG_CHECK(expected.sack_count == 0 || segment.sack_blocks == options.get() + expected.sack_at);
   return 0;
