@@ -6,14 +6,9 @@
 #include "tcp/ecn.hh"
 #include "tcp/engine.hh"
 #include "tcp/isn.hh"
+#include "tcp/timestamps.hh"
 
 namespace tidegate {
-namespace {
-
-/// RFC 7323 5.2: timestamps compare circularly.
-bool timestamp_before(std::uint32_t a, std::uint32_t b) { return static_cast<std::int32_t>(b - a) > 0; }
-
-}  // namespace
 
 // 3.10.7.2
 void TcpEngine::listen_arrives(const Segment& segment, std::uint64_t hash, TcpListener& listener) {

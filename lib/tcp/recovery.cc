@@ -6,6 +6,7 @@
 #include "tcp/congestion.hh"
 #include "tcp/engine.hh"
 #include "tcp/rtt.hh"
+#include "tcp/timestamps.hh"
 
 namespace tidegate {
 namespace {
@@ -17,8 +18,6 @@ constexpr unsigned kDupThresh = 3;
 constexpr std::uint32_t kLeastReoWndUs = 1000;
 /// RFC 8985 6.2 step 4: how many recoveries a wider reordering window lasts.
 constexpr std::uint8_t kReoWndPersist = 16;
-
-bool timestamp_before(std::uint32_t a, std::uint32_t b) { return static_cast<std::int32_t>(a - b) < 0; }
 
 /// RFC 2883 4: the first block reports a duplicate if it lies below the ACK or within the second block.
 bool reports_duplicate(const Segment& segment, SackBlock& duplicate) {

@@ -7,12 +7,10 @@
 #include "tcp/ecn.hh"
 #include "tcp/engine.hh"
 #include "tcp/rtt.hh"
+#include "tcp/timestamps.hh"
 
 namespace tidegate {
 namespace {
-
-/// 0 < b - a < 2^31 (RFC 7323 4): of two that lie opposite neither is before the other.
-bool timestamp_before(std::uint32_t a, std::uint32_t b) { return static_cast<std::int32_t>(b - a) > 0; }
 
 /// RFC 7323 5.5: a ts_recent older than 24 days says nothing.
 constexpr std::uint32_t kTimestampStaleMs = 24u * 24 * 3600 * 1000;
