@@ -46,7 +46,8 @@ void TcpEngine::acknowledged(std::uint32_t index, const Segment& segment) {
   if (TcbExtra* known = extra(index); measured && known != nullptr) known->recovery.clear(kPhaseProbeNoRtt);
   hot.snd_una = ack;
   hot.snd_nxt = max(hot.snd_nxt, ack);
-  cold.retransmits = 0;
+  // Nobody waits for an orphan, so crumbs do not keep it: half a segment is progress, or all that is left.
+  if (!hot.has(kTcbOrphan) || octets >= hot.mss / 2u || cold.tx_bytes == 0) cold.retransmits = 0;
   hot.clear(kTcbSoftError);
   if (octets >= hot.mss) hot.set(kTcbFullSizeAcked);
   if (cold.extra != kNone) path_acknowledged(index, ack);

@@ -348,27 +348,6 @@ void TcpEngine::free_queues(std::uint32_t index) {
   hot.tx_head = hot.rx_head = cold.reassembly_head = kNone;
 }
 
-TcbExtra* TcpEngine::want_extra(std::uint32_t index) {
-  TcbCold& cold = cold_[index];
-  if (cold.extra == kNone) {
-    cold.extra = extra_pool_.allocate();
-    if (cold.extra == kNone) {
-      counters_.add(TcpCounter::kExtraExhausted);
-      return nullptr;
-    }
-    extras_[cold.extra] = TcbExtra{};
-  }
-  return &extras_[cold.extra];
-}
-
-void TcpEngine::free_extra(std::uint32_t index) {
-  TcbCold& cold = cold_[index];
-  if (cold.extra == kNone) return;
-  scoreboard_.clear(extras_[cold.extra].recovery);
-  extra_pool_.free(cold.extra);
-  cold.extra = kNone;
-}
-
 void TcpEngine::finish() {
   std::uint32_t index = dead_head_;
   dead_head_ = kNone;

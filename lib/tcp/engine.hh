@@ -25,6 +25,7 @@
 #include "base/rng.hh"
 #include "base/time.hh"
 #include "table/flow_table.hh"
+#include "tcp/answer_mark.hh"
 #include "tcp/chunks.hh"
 #include "tcp/config.hh"
 #include "tcp/congestion.hh"
@@ -55,7 +56,6 @@ class TcpEngine {
   TcpEngine& operator=(const TcpEngine&) = delete;
 
   // --- The burst pipeline
-  // ---------------------------------------------------------------------------------------------------
   void set_now(Instant now);
   /// SEND with the urgent flag (RFC 9293 3.8.5): how many octets were taken; the last of them is the last urgent one.
   std::size_t send_urgent(ConnectionId id, std::span<const std::uint8_t> data);
@@ -79,7 +79,6 @@ class TcpEngine {
   [[nodiscard]] IntentQueue& intents() { return intents_; }
 
   // --- User calls (RFC 9293 3.10.1 to 3.10.6)
-  // -------------------------------------------------------------------------------
   [[nodiscard]] bool listen(const TcpListener& listener);
   void stop_listening();
   /// Ends one listener: its half-open connections go without a word. False when there is none. Cost: touches every slot
@@ -116,7 +115,6 @@ class TcpEngine {
   [[nodiscard]] const ConnectionSettings& default_settings() const { return default_settings_; }
 
   // --- Looking in
-  // -----------------------------------------------------------------------------------------------------------
   [[nodiscard]] bool alive(ConnectionId id) const;
   [[nodiscard]] const TcbHot* hot(ConnectionId id) const { return alive(id) ? &hot_[id.index] : nullptr; }
   [[nodiscard]] const TcbCold& cold(ConnectionId id) const { return cold_[id.index]; }
@@ -164,6 +162,8 @@ class TcpEngine {
   using Tick = std::uint32_t;
   /// How soon a service whose send() found no free block is asked to try again.
   static constexpr Tick kStarvedRetryTicks = 10;
+  /// Timeouts and probes in a row of a connection that its service has closed (Linux's tcp_orphan_retries).
+  static constexpr std::uint8_t kOrphanRetries = 8;
 
   /// What a table reference leads to: the upper two bits.
   enum class RefKind : std::uint32_t { kTcb = 0, kTimeWait4 = 1, kTimeWait6 = 2, kSyn = 3 };
@@ -191,13 +191,20 @@ class TcpEngine {
     const std::uint32_t i = cold_[index].extra;
     return i == kNone ? nullptr : &extras_[i];
   }
-  /// The same, taken from the pool if need be; nullptr, and counted, when that is empty.
-  /// The options that hold for it: its own, or the configuration's.
+  /// Its own options, or the configuration's.
   [[nodiscard]] const ConnectionSettings& settings(std::uint32_t index) const {
     return hot_[index].has(kTcbSettings) ? extras_[cold_[index].extra].settings : default_settings_;
   }
-  TcbExtra* want_extra(std::uint32_t index);
+  // extra.cc: nullptr, and counted, when there is none to have
+  TcbExtra* want_extra(std::uint32_t index) { return take_extra(index, 0); }
+  /// For what a peer alone can make us hold, and hold for ever: not from the part that is kept for senders.
+  TcbExtra* spare_extra(std::uint32_t index) { return take_extra(index, extra_pool_.capacity() / 4); }
+  TcbExtra* take_extra(std::uint32_t index, std::uint32_t reserve);
   void free_extra(std::uint32_t index);
+  void settle_extra(std::uint32_t index);
+  void forget_idle(std::uint32_t index);
+  void reclaim_extras();
+  [[nodiscard]] bool extras_scarce() const { return extra_pool_.in_use() >= extra_pool_.capacity() / 4 * 3; }
   /// For congestion.hh: as it is, or with a CongestionState if the pool has one left.
   [[nodiscard]] CongestionFlow flow(std::uint32_t index) {
     TcbExtra* const known = extra(index);
@@ -247,12 +254,6 @@ class TcpEngine {
   // challenge.cc: answers that anybody can ask for
   void challenge_ack(std::uint32_t index);
   void answer_unacceptable(std::uint32_t index, const Segment& segment);
-  /// Which connection last answered an unacceptable segment, and when, by the lower bits of its index.
-  struct AnswerMark {
-    std::uint32_t generation;
-    std::uint32_t index;
-    Tick at;
-  };
   [[nodiscard]] AnswerMark connection_mark(std::uint32_t index) const { return {hot_[index].generation, index, tick_}; }
   /// Half-open ones beside them: the top bit is no part of an index.
   [[nodiscard]] AnswerMark handshake_mark(std::uint32_t entry) const {
@@ -353,7 +354,6 @@ class TcpEngine {
   // urgent.cc
   void process_urgent(std::uint32_t index, const Segment& segment);
   static void mark_urgent(const UrgentState& urgent, SegmentOut& out);
-  void settle_extra(std::uint32_t index);
 
   // text.cc: seventh and eighth steps
   void process_text(std::uint32_t index, const Segment& segment);
@@ -397,7 +397,6 @@ class TcpEngine {
   void emit_ack(std::uint32_t index, SeqNum seq);
   void emit_reset(std::uint32_t index);
   void abort_now(std::uint32_t index);
-  void forget_congestion(std::uint32_t index);
   [[nodiscard]] std::uint32_t data_in_flight(const TcbHot& hot) const {
     return static_cast<std::uint32_t>(hot.snd_nxt - hot.snd_una) -
            (hot.has(kTcbSynUnacked) && hot.snd_nxt != hot.snd_una ? 1u : 0u);
@@ -451,6 +450,8 @@ class TcpEngine {
   FixedArray<AddressPairV6> pairs_;
   IndexPool extra_pool_;
   FixedArray<TcbExtra> extras_;
+  /// Which of them is looked at next when they are scarce.
+  std::uint32_t extra_hand_ = 0;
   Scoreboard scoreboard_;
   ChunkPool chunks_;
   std::uint32_t promised_blocks_ = 0;
@@ -477,7 +478,6 @@ class TcpEngine {
   Tick limit_window_ = 0;
   bool limits_running_ = false;
   bool resume_allowed_ = false;
-  static constexpr std::uint32_t kAnswerMarks = 1024;
   std::array<AnswerMark, kAnswerMarks> answer_marks_{};
   PathMtuCache path_mtus_;
   /// abort_all() was called: the next output() resets the handshakes too.

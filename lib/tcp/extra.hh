@@ -6,10 +6,14 @@
 ///
 /// Ownership: TcpEngine's pool, `limits.transfers` of them, found through TcbCold::extra; one connection each, freed
 /// with it. Thread rule: one worker. Errors: an empty pool is counted (`extra_exhausted`), and what asked does without:
-/// each part says below what that means. Cost: at most six cache lines for those that have one, none for the others.
+/// each part says below what that means. A quarter of the pool is for senders alone: what a peer can make us hold by
+/// itself (data out of order, urgent data, a path of its own) and what services set must find place in the rest. While
+/// less than a quarter is free, connections with nothing in flight lose what they only remember. Cost: at most six
+/// cache lines for those that have one, none for the others.
 
 #include <cstdint>
 
+#include "base/memory.hh"
 #include "base/seq_num.hh"
 #include "tcp/congestion_state.hh"
 #include "tcp/recovery_state.hh"
@@ -37,8 +41,6 @@ struct ConnectionSettings {
   std::uint32_t user_timeout_ms = 0;
   std::uint32_t send_buffer_bytes = 0;
   std::uint32_t receive_buffer_bytes = 0;
-  /// When what is still unacknowledged was sent first, while a retransmission is running.
-  std::uint32_t unacked_tick = 0;
   /// Largest segment to announce and to send, options not counted; 0 leaves it to the MTU.
   std::uint16_t max_segment = 0;
   std::uint8_t keepalive_probes = 0;
@@ -97,6 +99,8 @@ struct alignas(64) TcbExtra {
   RecoveryState recovery;
   UrgentState urgent;
   PathState path;
+  /// The connection it belongs to; kNone while it is free.
+  std::uint32_t owner = kNone;
 };
 static_assert(sizeof(TcbExtra) <= 384);
 

@@ -118,10 +118,13 @@ void TcpEngine::on_retransmit(std::uint32_t index) {
   std::uint8_t limit = tcp.data_retries;
   if (hot.has(kTcbSynUnacked))
     limit = hot.state == TcpState::kSynSent ? settings(index).syn_retries : tcp.syn_ack_retries;
+  // Nobody waits for what an orphan sends (on_persist()).
+  if (hot.has(kTcbOrphan)) limit = std::min(limit, kOrphanRetries);
   const bool passed = user_timeout_passed(index);
   // Of data, a user timeout says how long; else the number of retries does (RFC 9293 3.8.3, Linux).
-  const bool by_time = !hot.has(kTcbSynUnacked) && hot.has(kTcbSettings) && settings(index).user_timeout_ms != 0;
-  if (passed || (!by_time && cold.retransmits >= limit)) return release(index, give_up_reason(index));
+  const bool by_time = !hot.has(kTcbSynUnacked) && settings(index).user_timeout_ms != 0;
+  if (passed || (!(by_time && !hot.has(kTcbOrphan)) && cold.retransmits >= limit))
+    return release(index, give_up_reason(index));
   if (path_timeout(index)) return;
   if (cold.retransmits < 255) ++cold.retransmits;
   rto_back_off(cold, config_.tcp);

@@ -48,7 +48,7 @@ bool TcpEngine::path_timeout(std::uint32_t index) {
   const auto flight = static_cast<std::uint32_t>(cold.snd_max - hot.snd_una);
   if (size <= lower || std::min(flight + headers, size) <= lower) return false;
   counters_.add(TcpCounter::kPathMtuBlackHoles);
-  if (TcbExtra* known = want_extra(index)) {
+  if (TcbExtra* known = spare_extra(index)) {
     known->path.low = static_cast<std::uint16_t>(lower);
     known->path.full = std::max(known->path.full, static_cast<std::uint16_t>(size));
     known->path.high = known->path.full;
@@ -66,7 +66,7 @@ void TcpEngine::start_mtu_search(std::uint32_t index) {
   const std::uint32_t headers = packet_headers(index);
   const std::uint32_t base = hot.has(kTcbV6) ? kBasePacket6 : kBasePacket4;
   if (config_.tcp.mtu_probing != MtuProbing::kOn || hot.mss + headers <= base) return;
-  TcbExtra* known = want_extra(index);
+  TcbExtra* known = spare_extra(index);
   if (known == nullptr) return;
   known->path.low = static_cast<std::uint16_t>(base);
   known->path.full = known->path.high = static_cast<std::uint16_t>(hot.mss + headers);

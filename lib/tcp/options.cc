@@ -14,7 +14,7 @@ constexpr std::uint32_t kLeastBuffer = 2048;
 
 /// This connection's own settings, at first those of the configuration; nullptr when there is no place for them.
 ConnectionSettings* TcpEngine::own_settings(std::uint32_t index) {
-  TcbExtra* known = want_extra(index);
+  TcbExtra* known = spare_extra(index);
   if (known == nullptr) return nullptr;
   ConnectionSettings& own = known->settings;
   if (!hot_[index].has(kTcbSettings)) {
@@ -65,7 +65,7 @@ bool TcpEngine::set_option(ConnectionId id, ConnectionOption option, std::uint32
       own.user_timeout_ms = value;
       own.user_timeout_fixed = true;
       // What is being retransmitted already counts from now.
-      own.unacked_tick = tick_;
+      if (cold_[index].retransmits > 0) cold_[index].rtt_seq = SeqNum(tick_);
       break;
     case ConnectionOption::kMaxSegment:
       if (value < 64 || value > 65535) return false;
@@ -139,25 +139,23 @@ void TcpEngine::obey_max_segment(std::uint32_t index) {
 }
 
 /// Asked when a retransmission or a probe of a closed window is due: have the data waited for longer than their user
-/// will?
+/// will? The first of them notes since when, where nothing is being timed (TcbCold::rtt_seq).
 bool TcpEngine::user_timeout_passed(std::uint32_t index) {
-  if (settings(index).user_timeout_ms == 0) return false;
-  // One that comes from the configuration needs a place for its clock.
-  ConnectionSettings* mine = own_settings(index);
-  if (mine == nullptr) return false;
-  ConnectionSettings& own = *mine;
-  if (cold_[index].retransmits == 0) own.unacked_tick = tick_ - std::min(cold_[index].rto_ms, own.user_timeout_ms);
-  return tick_ - own.unacked_tick >= own.user_timeout_ms;
+  TcbCold& cold = cold_[index];
+  const std::uint32_t timeout_ms = settings(index).user_timeout_ms;
+  if (cold.retransmits == 0) {
+    hot_[index].clear(kTcbTiming);
+    cold.rtt_seq = SeqNum(tick_ - (timeout_ms == 0 ? cold.rto_ms : std::min(cold.rto_ms, timeout_ms)));
+  }
+  return timeout_ms != 0 && tick_ - cold.unacked_tick() >= timeout_ms;
 }
 
 /// No retransmission is waited for beyond the user timeout.
 TcpEngine::Tick TcpEngine::within_user_timeout(std::uint32_t index, Tick tick) const {
-  const ConnectionSettings& own = settings(index);
-  if (own.user_timeout_ms == 0) return tick;
-  // Without a place for the clock (no extra was left) the limit of retries stands in for it.
-  if (cold_[index].retransmits > 0 && !hot_[index].has(kTcbSettings)) return tick;
-  const Tick since = cold_[index].retransmits == 0 ? tick_ : own.unacked_tick;
-  const Tick end = since + own.user_timeout_ms;
+  const std::uint32_t timeout_ms = settings(index).user_timeout_ms;
+  if (timeout_ms == 0) return tick;
+  const Tick since = cold_[index].retransmits == 0 ? tick_ : cold_[index].unacked_tick();
+  const Tick end = since + timeout_ms;
   return static_cast<std::int32_t>(end - tick) < 0 ? static_cast<std::int32_t>(end - tick_) > 0 ? end : tick_ + 1
                                                    : tick;
 }

@@ -54,18 +54,7 @@ void TcpEngine::output_one(std::uint32_t index) {
   if (hot.has(kTcbSynUnacked) && hot.snd_nxt == hot.snd_una) emit_syn(index);
   if (!in(hot.state, bit(TcpState::kSynSent) | bit(TcpState::kSynReceived))) output_data(index);
   if (hot.has(kTcbAckNow) && hot.state != TcpState::kSynSent) emit_ack(index, cold_[index].snd_max);
-  if (cold_[index].extra != kNone) forget_congestion(index);
   if (cold_[index].extra != kNone) settle_extra(index);
-}
-
-/// Where the last plateau was is worth keeping over a pause, but not when others need the place.
-void TcpEngine::forget_congestion(std::uint32_t index) {
-  const TcbHot& hot = hot_[index];
-  TcbCold& cold = cold_[index];
-  if (cold.tx_bytes > 0 || cold.snd_max != hot.snd_una || hot.has(kTcbInRecovery)) return;
-  if (extra_pool_.in_use() < extra_pool_.capacity() / 4 * 3) return;
-  disarm(cold, kTimerPacing);
-  extra(index)->congestion = CongestionState{};
 }
 
 /// RFC 9293 3.10.5 ABORT: an RST in the states where the peer knows of us, then gone.
@@ -376,7 +365,7 @@ void TcpEngine::emit_segment(std::uint32_t index, SeqNum seq, std::uint32_t len,
   if (seq < cold.snd_max) {
     counters_.add(TcpCounter::kRetransmittedSegments);
     hot.clear(kTcbTiming);  // Karn
-  } else if (!hot.has(kTcbTiming)) {
+  } else if (!hot.has(kTcbTiming) && cold.retransmits == 0) {
     hot.set(kTcbTiming);
     cold.rtt_seq = end;
     cold.rtt_start_us = now_us_;

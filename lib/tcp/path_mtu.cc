@@ -60,7 +60,7 @@ void TcpEngine::path_mtu_reported(std::uint32_t index, const OtherPacket& error)
   // RFC 5927 7.2: while segments as large as these come through, a report must be borne out by a timeout first. On a
   // young connection it counts at once.
   if (hot.has(kTcbFullSizeAcked)) {
-    if (TcbExtra* known = want_extra(index)) {
+    if (TcbExtra* known = spare_extra(index)) {
       PathState& path = known->path;
       if (path.reported == 0 || mtu < path.reported) path.reported = static_cast<std::uint16_t>(mtu);
       path.reported_seq = error.embedded_seq;
@@ -73,7 +73,7 @@ void TcpEngine::path_mtu_reported(std::uint32_t index, const OtherPacket& error)
 void TcpEngine::lower_path_mtu(std::uint32_t index, std::uint32_t mtu) {
   counters_.add(TcpCounter::kPathMtuLowered);
   path_mtus_.learn(key_of(index).remote, mtu, tick_);
-  if (TcbExtra* known = want_extra(index)) {
+  if (TcbExtra* known = spare_extra(index)) {
     PathState& path = known->path;
     path.full = std::max(path.full, static_cast<std::uint16_t>(hot_[index].mss + packet_headers(index)));
     path.low = static_cast<std::uint16_t>(mtu);

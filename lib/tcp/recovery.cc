@@ -65,10 +65,16 @@ void TcpEngine::record_sent(std::uint32_t index, SeqNum seq, SeqNum end) {
     const unsigned flags = timed ? 0u : unsigned{SegmentRecord::kRepeated} | SegmentRecord::kGuessed;
     if (!scoreboard_.append(r, hot.snd_una, seq, r.rto_base_us, flags)) return stop_recording(index, r);
   }
-  if (!scoreboard_.append(r, seq, end, now_us_)) stop_recording(index, r);
+  if (!scoreboard_.within_share(r)) {
+    counters_.add(TcpCounter::kRecordsShare);
+    stop_recording(index, r);
+  } else if (!scoreboard_.append(r, seq, end, now_us_)) {
+    stop_recording(index, r);
+  }
 }
 
-/// No record is left: duplicate ACKs (RFC 6582) must do until what is in flight now has gone.
+/// No record is left, or none for this connection: duplicate ACKs (RFC 6582) must do until what is in flight now has
+/// gone.
 void TcpEngine::stop_recording(std::uint32_t index, RecoveryState& r) {
   counters_.add(TcpCounter::kRecordsExhausted);
   scoreboard_.clear(r);
@@ -119,7 +125,8 @@ bool TcpEngine::take_sack_blocks(std::uint32_t index, const Segment& segment, Re
       if (old.left <= block.left && block.left <= old.right && old.left != old.right)
         fresh.left = max(fresh.left, old.right);
     }
-    if (fresh.right <= fresh.left || scoreboard_.sack(r, fresh, hot.mss, budget, news)) seen[n_seen++] = block;
+    if (fresh.left < fresh.right) block.right = scoreboard_.sack(r, fresh, hot.mss, budget, news);
+    if (block.left < block.right) seen[n_seen++] = block;
   }
   if (n_seen > 0) r.known = seen;
   return repeated;

@@ -26,6 +26,7 @@ struct RecoveryState {
   /// Octets the peer has, and octets that wait to be sent again. What is in flight is the rest (RFC 6675 SetPipe()).
   std::uint32_t sacked = 0;
   std::uint32_t lost = 0;
+  std::uint32_t records = 0;
   std::uint16_t sacked_segments = 0;
   std::uint16_t phases = 0;
   /// The SACK blocks of the last ACK, which need no second look.

@@ -34,6 +34,7 @@ void Scoreboard::sent_push_front(RecoveryState& r, std::uint32_t i) {
 bool Scoreboard::append(RecoveryState& r, SeqNum seq, SeqNum end, std::uint32_t sent_us, unsigned flags) {
   const std::uint32_t i = pool_.allocate();
   if (i == kNone) return false;
+  ++r.records;
   records_[i] = {seq, end, sent_us, kNone, r.last, kNone, kNone, 1, static_cast<std::uint8_t>(flags), 0};
   (r.last == kNone ? r.first : records_[r.last].next) = i;
   r.last = i;
@@ -49,6 +50,7 @@ void Scoreboard::remove(RecoveryState& r, std::uint32_t i) {
   if (r.next_lost == i) r.next_lost = record.next;
   if (r.sacked_hint == i) r.sacked_hint = record.previous != kNone ? record.previous : record.next;
   pool_.free(i);
+  --r.records;
 }
 
 /// RFC 8985 6.2 steps 1 to 3, for one segment that has just turned out to be delivered.
@@ -153,14 +155,15 @@ void Scoreboard::mark_sacked(RecoveryState& r, std::uint32_t i, AckNews& news) {
   if (record.previous != kNone && records_[record.previous].has(SegmentRecord::kSacked)) join(record.previous, i);
 }
 
-bool Scoreboard::sack(RecoveryState& r, SackBlock block, std::uint32_t mss, unsigned& budget, AckNews& news) {
+SeqNum Scoreboard::sack(RecoveryState& r, SackBlock block, std::uint32_t mss, unsigned& budget, AckNews& news) {
   // A peer reports what it got, so edges are those of segments, unless a box between has cut them anew. Records of more
   // than a segment (see append()'s callers) may be cut too, but not into crumbs: a record each is what an attacker
   // wants.
   const std::uint32_t crumb = mss / 4;
   std::uint32_t i = locate(r, block.left, budget);
+  if (budget == 0) return block.left;
   while (i != kNone && records_[i].seq < block.right) {
-    if (budget == 0) return false;
+    if (budget == 0) return max(block.left, records_[i].seq);
     --budget;
     if (!records_[i].has(SegmentRecord::kSacked)) {
       const bool large = records_[i].length() > mss + 1;
@@ -168,19 +171,21 @@ bool Scoreboard::sack(RecoveryState& r, SackBlock block, std::uint32_t mss, unsi
         const auto before = static_cast<std::uint32_t>(block.left - records_[i].seq);
         // Cut or not, what comes next is what follows the block's left edge.
         if (large && before >= crumb && records_[i].length() - before >= crumb) (void)split(r, i, before);
+        if (records_[i].end > block.right) return block.left;
         i = records_[i].next;
         continue;
       }
       if (records_[i].end > block.right) {
         const auto inside = static_cast<std::uint32_t>(block.right - records_[i].seq);
-        if (!large || inside < crumb || records_[i].length() - inside < crumb || !split(r, i, inside)) return true;
+        if (!large || inside < crumb || records_[i].length() - inside < crumb || !split(r, i, inside))
+          return records_[i].seq;
       }
       mark_sacked(r, i, news);
       i = r.sacked_hint;
     }
     i = records_[i].next;
   }
-  return budget > 0;
+  return budget > 0 ? block.right : block.left;
 }
 
 void Scoreboard::mark_lost(RecoveryState& r, std::uint32_t i) {
@@ -258,6 +263,7 @@ std::uint32_t Scoreboard::next_lost(RecoveryState& r) {
 bool Scoreboard::split(RecoveryState& r, std::uint32_t i, std::uint32_t length) {
   const std::uint32_t j = pool_.allocate();
   if (j == kNone) return false;
+  ++r.records;
   SegmentRecord& left = records_[i];
   SegmentRecord& right = records_[j];
   right = left;
@@ -292,7 +298,7 @@ void Scoreboard::clear(RecoveryState& r) {
     r.first = next;
   }
   r.last = r.sent_first = r.sent_last = r.sacked_hint = r.next_lost = kNone;
-  r.sacked = r.lost = 0;
+  r.sacked = r.lost = r.records = 0;
   r.sacked_segments = 0;
   r.known = {};
   r.clear(kPhaseRack);
@@ -303,6 +309,7 @@ bool Scoreboard::consistent(const RecoveryState& r, SeqNum una, SeqNum max) cons
   std::uint32_t lost = 0;
   std::uint32_t segments = 0;
   std::uint32_t waiting = 0;
+  std::uint32_t listed = 0;
   std::uint32_t previous = kNone;
   bool lost_before_hint = false;
   SeqNum at = una;
@@ -310,6 +317,7 @@ bool Scoreboard::consistent(const RecoveryState& r, SeqNum una, SeqNum max) cons
     const SegmentRecord& record = records_[i];
     if (record.previous != previous || record.seq != at || record.end <= record.seq) return false;
     at = record.end;
+    ++listed;
     if (record.has(SegmentRecord::kSacked)) {
       sacked += record.length();
       segments += record.segments;
@@ -324,8 +332,8 @@ bool Scoreboard::consistent(const RecoveryState& r, SeqNum una, SeqNum max) cons
     if (records_[i].has(SegmentRecord::kSacked | SegmentRecord::kLost)) return false;
     if (--waiting == 0 && i != r.sent_last) return false;
   }
-  return previous == r.last && at == max && sacked == r.sacked && lost == r.lost && waiting == 0 &&
-         (segments & 0xffff) == r.sacked_segments && !lost_before_hint;
+  return listed == r.records && previous == r.last && at == max && sacked == r.sacked && lost == r.lost &&
+         waiting == 0 && (segments & 0xffff) == r.sacked_segments && !lost_before_hint;
 }
 
 }  // namespace tidegate

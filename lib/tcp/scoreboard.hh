@@ -73,13 +73,21 @@ class Scoreboard {
 
   [[nodiscard]] const SegmentRecord& operator[](std::uint32_t i) const { return records_[i]; }
   [[nodiscard]] std::uint32_t in_use() const { return pool_.in_use(); }
+  /// Whether a connection may have one more: as many as half of what is free, so that the more hold many, the less each
+  /// may hold, and some are always left (the dynamic thresholds of Choudhury and Hahne 1998); a few in any case.
+  [[nodiscard]] bool within_share(const RecoveryState& r) const {
+    constexpr std::uint32_t kLeastShare = 16;
+    const std::uint32_t free = pool_.capacity() - pool_.in_use();
+    return r.records < kLeastShare || r.records < free / 2;
+  }
 
   /// [seq, end) was sent, behind everything known. False: no record is left.
   bool append(RecoveryState& r, SeqNum seq, SeqNum end, std::uint32_t sent_us, unsigned flags = 0);
   /// Everything before `ack` has arrived.
   void acknowledge(RecoveryState& r, SeqNum ack, AckNews& news);
-  /// `block` has arrived; it lies within what is in flight. `budget` counts steps. False: not all of it was looked at.
-  bool sack(RecoveryState& r, SackBlock block, std::uint32_t mss, unsigned& budget, AckNews& news);
+  /// `block` has arrived; it lies within what is in flight. `budget` counts steps. Returns how far the block is settled
+  /// and needs no second look: what it says of the record it ends in, or of what the budget did not reach, is not.
+  SeqNum sack(RecoveryState& r, SackBlock block, std::uint32_t mss, unsigned& budget, AckNews& news);
   /// RFC 8985 6.2 step 5: what was sent so long before the segment delivered last is lost. Returns in how many us the
   /// next one would be; 0 for none.
   std::uint32_t detect_losses(RecoveryState& r, std::uint32_t now_us, std::uint32_t reo_wnd_us);

@@ -359,7 +359,7 @@ bool TcpEngine::process_ack(std::uint32_t index, const Segment& segment) {
     if ((cold.timers & kTimerPersist) != 0 && hot.snd_wnd > 0) {
       // The window opened: leave persist; what a probe left in flight is sent again from SND.UNA.
       disarm(cold, kTimerPersist);
-      cold.retransmits = 0;
+      if (!hot.has(kTcbOrphan)) cold.retransmits = 0;
       hot.snd_nxt = hot.snd_una;
     }
     mark_dirty(index);

@@ -138,7 +138,8 @@ struct alignas(64) TcbCold {
   SeqNum recover;
   /// The highest sequence number sent plus one; snd_nxt falls behind it after a timeout.
   SeqNum snd_max;
-  // Round-trip time (RFC 6298): smoothed and variance in us, RTO in ms, the segment being timed.
+  // Round-trip time (RFC 6298): smoothed and variance in us, RTO in ms, the segment being timed. Nothing is timed while
+  // `retransmits` is not 0: then rtt_seq says since which tick the data at SND.UNA have waited (unacked_tick()).
   std::uint32_t srtt_us;
   std::uint32_t rttvar_us;
   std::uint32_t rto_ms;
@@ -186,6 +187,8 @@ struct alignas(64) TcbCold {
   std::uint8_t ack_mode;
   /// CloseReason of a dead connection.
   std::uint8_t close_reason;
+
+  [[nodiscard]] std::uint32_t unacked_tick() const { return rtt_seq.value(); }
 };
 static_assert(sizeof(TcbCold) == 128);
 

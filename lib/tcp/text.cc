@@ -101,7 +101,7 @@ void TcpEngine::process_text(std::uint32_t index, const Segment& segment) {
 /// RFC 2883 4: the next ACK says that these octets came twice.
 void TcpEngine::report_duplicate(std::uint32_t index, SeqNum left, SeqNum right) {
   if (!hot_[index].has(kTcbSack)) return;
-  TcbExtra* known = want_extra(index);
+  TcbExtra* known = spare_extra(index);
   if (known == nullptr || known->reassembly.report_duplicate) return;
   known->reassembly.duplicate = {left, right};
   known->reassembly.report_duplicate = true;
@@ -165,7 +165,7 @@ bool TcpEngine::append_receive(std::uint32_t index, std::span<const std::uint8_t
 /// Keeps octets that came before their predecessors, without overlap, sorted. What finds no room is not acknowledged.
 void TcpEngine::accept_out_of_order(std::uint32_t index, SeqNum seq, const std::uint8_t* data, std::uint32_t len) {
   TcbCold& cold = cold_[index];
-  if (TcbExtra* extra = want_extra(index)) {
+  if (TcbExtra* extra = spare_extra(index)) {
     extra->reassembly.last_out_of_order = seq;
     extra->reassembly.active = true;
   }

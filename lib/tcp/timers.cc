@@ -137,12 +137,13 @@ void TcpEngine::on_persist(std::uint32_t index) {
   disarm(cold, kTimerPersist);
   if (hot.has(kTcbWantWritable) && cold.tx_bytes == 0) return on_starved(index);
   // `probes` counts those that nothing at all has answered.
-  if (cold.probes >= config_.tcp.data_retries || (hot.snd_wnd == 0 && user_timeout_passed(index)))
+  const bool passed = user_timeout_passed(index);
+  if (cold.probes >= config_.tcp.data_retries || (hot.snd_wnd == 0 && passed))
     return release(index, give_up_reason(index));
   // A peer that answers may keep us waiting for ever (RFC 9293 3.8.6.1), but not once our service has gone: a closed
-  // window must not be a way to pin our memory. Linux's tcp_orphan_retries.
-  constexpr std::uint8_t kOrphanProbes = 8;
-  if (hot.has(kTcbOrphan) && cold.retransmits >= kOrphanProbes) {
+  // window must not be a way to pin our memory. Probes and timeouts count together until the peer has taken something
+  // (acknowledged()), whatever it does to its window meanwhile.
+  if (hot.has(kTcbOrphan) && cold.retransmits >= kOrphanRetries) {
     emit_reset(index);
     return release(index, give_up_reason(index));
   }

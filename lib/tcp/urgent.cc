@@ -29,7 +29,7 @@ void TcpEngine::process_urgent(std::uint32_t index, const Segment& segment) {
   const SeqNum up = segment.seq + segment.urgent;
   const SeqNum next = hot.rcv_nxt - std::uint32_t{cold_[index].rx_bytes};
   if (up <= next) return;
-  TcbExtra* known = want_extra(index);
+  TcbExtra* known = spare_extra(index);
   if (known == nullptr) return;
   UrgentState& urgent = known->urgent;
   if (urgent.receiving && up <= urgent.rcv_up) return;
@@ -63,15 +63,6 @@ void TcpEngine::mark_urgent(const UrgentState& urgent, SegmentOut& out) {
   if (!urgent.sending || urgent.snd_up <= out.seq) return;
   out.flags |= kUrg;
   out.urgent = static_cast<std::uint16_t>(std::min<std::int32_t>(urgent.snd_up - out.seq, 65535));
-}
-
-/// Gives back what the connection no longer needs (extra.hh).
-void TcpEngine::settle_extra(std::uint32_t index) {
-  const TcbHot& hot = hot_[index];
-  TcbExtra& extra = extras_[cold_[index].extra];
-  if (extra.urgent.sending && extra.urgent.snd_up <= hot.snd_una) extra.urgent.sending = false;
-  if (extra.urgent.receiving && urgent_bytes(index) == 0) extra.urgent.receiving = false;
-  if (extra_idle(extra)) free_extra(index);
 }
 
 }  // namespace tidegate
