@@ -19,6 +19,7 @@ int run_bench(const BenchOptions& options) {
     return kExitUsage;
   }
   const Output output(options.json);
+  for (const ConfigError& warning : loaded.warnings) output.line("warning: " + warning.to_string());
   install_stop_signals();
   auto opened = Session::open(std::move(plan).value());
   if (!opened) {

@@ -24,14 +24,19 @@ void collect(const char* run, const Plan& plan, bool hugepages, std::vector<Part
   }
 }
 
+nlohmann::ordered_json as_json(const std::vector<ConfigError>& errors) {
+  auto out = nlohmann::ordered_json::array();
+  for (const ConfigError& e : errors) {
+    out.push_back({{"file", e.file}, {"line", e.line}, {"setting", e.setting}, {"value", e.value}, {"what", e.what}});
+  }
+  return out;
+}
+
 int report_errors(const LoadedConfig& loaded, bool json) {
   if (json) {
     nlohmann::ordered_json out;
     out["good"] = false;
-    for (const ConfigError& e : loaded.errors) {
-      out["errors"].push_back(
-          {{"file", e.file}, {"line", e.line}, {"setting", e.setting}, {"value", e.value}, {"what", e.what}});
-    }
+    out["errors"] = as_json(loaded.errors);
     fmt::print("{}\n", out.dump(2));
   } else {
     for (const ConfigError& e : loaded.errors) fmt::print(stderr, "{}\n", e.to_string());
@@ -77,6 +82,7 @@ int run_check(const CheckOptions& options) {
   if (options.json) {
     nlohmann::ordered_json out;
     out["good"] = true;
+    if (!loaded.warnings.empty()) out["warnings"] = as_json(loaded.warnings);
     for (const auto& [run, plan] : plans) {
       std::size_t total = 0;
       std::size_t eal = 0;
@@ -96,6 +102,7 @@ int run_check(const CheckOptions& options) {
     fmt::print("{}\n", out.dump(2));
     return kExitGood;
   }
+  for (const ConfigError& warning : loaded.warnings) fmt::print(stderr, "warning: {}\n", warning.to_string());
   for (const auto& [run, plan] : plans) {
     print_plan(run, plan);
     std::size_t total = 0;

@@ -97,6 +97,7 @@ int run_serve(const ServeOptions& options) {
     return kExitUsage;
   }
   const Output output(options.json);
+  for (const ConfigError& warning : loaded.warnings) output.line("warning: " + warning.to_string());
   install_stop_signals();
   ignore_reload_signal();
   auto opened = Session::open(std::move(plan).value());

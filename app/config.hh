@@ -163,6 +163,8 @@ enum class Purpose : std::uint8_t {
 struct LoadedConfig {
   Config config;
   std::vector<ConfigError> errors;
+  /// What is allowed but hardly meant; said at start, and no reason not to.
+  std::vector<ConfigError> warnings;
   [[nodiscard]] bool ok() const { return errors.empty(); }
 };
 

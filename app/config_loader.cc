@@ -29,14 +29,18 @@ void ConfigLoader::fail_at(const toml::node& node, const std::string& setting, s
                                        show_value ? value_text(node) : "", std::move(what)});
 }
 
-void ConfigLoader::fail(const std::string& setting, std::string what) {
+ConfigError ConfigLoader::blame(const std::string& setting, std::string what) const {
   const auto place = places_.find(setting);
-  if (place == places_.end()) {
-    loaded_.errors.push_back(ConfigError{file_, 0, setting, "", std::move(what)});
-  } else {
-    loaded_.errors.push_back(
-        ConfigError{place->second.file, place->second.line, setting, place->second.value, std::move(what)});
-  }
+  if (place == places_.end()) return ConfigError{file_, 0, setting, "", std::move(what)};
+  return ConfigError{place->second.file, place->second.line, setting, place->second.value, std::move(what)};
+}
+
+void ConfigLoader::fail(const std::string& setting, std::string what) {
+  loaded_.errors.push_back(blame(setting, std::move(what)));
+}
+
+void ConfigLoader::warn(const std::string& setting, std::string what) {
+  loaded_.warnings.push_back(blame(setting, std::move(what)));
 }
 
 void* ConfigLoader::target_of(std::string_view section) {

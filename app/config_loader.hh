@@ -41,6 +41,7 @@ class ConfigLoader {
   void validate_gateway(const char* setting, const std::optional<IpAddress>& gateway, bool v4);
   void validate_workers();
   void validate_tcp();
+  void validate_key_file();
   void validate_listeners(Purpose purpose);
   void validate_services();
   void validate_bench(Purpose purpose);
@@ -49,6 +50,9 @@ class ConfigLoader {
   void fail_at(const toml::node& node, const std::string& setting, std::string what, bool show_value = true);
   /// Blames a setting that was read; one that was not, by its absence.
   void fail(const std::string& setting, std::string what);
+  /// The same of what is allowed but hardly meant.
+  void warn(const std::string& setting, std::string what);
+  [[nodiscard]] ConfigError blame(const std::string& setting, std::string what) const;
   [[nodiscard]] bool failed(const std::string& setting) const;
   [[nodiscard]] bool given(const std::string& setting) const { return places_.contains(setting); }
 

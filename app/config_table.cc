@@ -227,10 +227,11 @@ Section tcp_section() {
       .number("syn_cookie_rotation_ms", &TcpConfig::syn_cookie_rotation_ms, 1000, kHourMs, Unit::kMilliseconds,
               "How often the keys of cookies change; a cookie is good for one to two of these. The same on all nodes "
               "that share a key file.")
-      .text("syn_cookie_key_file", &TcpSettings::syn_cookie_key_file, "file name",
-            "Secrets of cookies, for nodes that finish each other's handshakes: 32 hexadecimal digits a line "
-            "(`openssl rand -hex 16`), the first in use, a second still accepted; closed to others, relative to this "
-            "file. Without it: random ones.")
+      .text(
+          "syn_cookie_key_file", &TcpSettings::syn_cookie_key_file, "file name",
+          "Secrets of cookies, for nodes that finish each other's handshakes: 32 hexadecimal digits a line "
+          "(`openssl rand -hex 16`), the first in use, a second still accepted; not for others to write, better not to "
+          "read; relative to this file. Without it: random ones.")
       .choice("mtu_probing", &TcpConfig::mtu_probing,
               {{"off", MtuProbing::kOff}, {"blackhole", MtuProbing::kBlackHole}, {"on", MtuProbing::kOn}},
               "Find the path MTU without routers' help (RFC 4821): never, when full segments time out, or always.")
@@ -263,10 +264,10 @@ Section limits_section() {
               "Blocks of 2 KiB for queued and out-of-order data, shared by all connections.")
       .number("transfers", &ShardLimits::transfers, 0, kMaxConnections, Unit::kCount,
               "Connections that can recover from loss, hold data out of order or have options of their own at once; "
-              "the others do with less, counted in extra_exhausted.")
+              "the others do with less, counted in extra_exhausted. 0: no SACK recovery, no CUBIC, no options for any.")
       .number("segments", &ShardLimits::segments, 0, 1ULL << 28, Unit::kCount,
               "Segments in flight that loss recovery can tell apart, of all connections; beyond it duplicate ACKs must "
-              "do, counted in records_exhausted.")
+              "do, counted in records_exhausted. 0: they must for all.")
       .number("neighbours", &ShardLimits::neighbours, 1, 65534, Unit::kCount,
               "Stations on the link whose Ethernet address we remember.");
   return s.build();
@@ -281,8 +282,8 @@ Section listen_section() {
             "What answers: `http`, `echo`, `discard`, or the NAME of a `[service.NAME]`. Required.")
       .number(
           "backlog", &ListenSettings::backlog, 1, kMaxConnections, Unit::kCount,
-          "Connections in SYN-RECEIVED, at most limits.syn_received, which is also the most the default comes to; a "
-          "SYN beyond it is dropped and counted.");
+          "Connections in SYN-RECEIVED, at most limits.syn_received, which is also the most the default comes to. SYNs "
+          "beyond it are answered with cookies; with tcp.syn_cookies = \"off\" they are dropped and counted.");
   return s.build();
 }
 

@@ -110,16 +110,16 @@ void ConfigLoader::validate_tcp() {
   } else if (tcp.mss != 0 && tcp.mss + 40u > config_.port.mtu) {
     fail("tcp.mss", fmt::format("does not fit port.mtu {}; use at most {}", config_.port.mtu, config_.port.mtu - 40));
   }
-  const std::string& key_file = tcp.syn_cookie_key_file;
-  if (given("tcp.syn_cookie_key_file") && !failed("tcp.syn_cookie_key_file")) {
-    const auto keys = load_cookie_keys(std::filesystem::path(directory_) / key_file);
-    if (keys) {
-      config_.tcp.cookie_keys = *keys;
-    } else {
-      fail("tcp.syn_cookie_key_file", keys.error().message);
-    }
-  }
+  validate_key_file();
   const ShardLimits& limits = config_.limits;
+  if (limits.transfers == 0) {
+    warn("limits.transfers",
+         "leaves connections without loss recovery by SACK, CUBIC and options of their own; give 1 or more unless that "
+         "is meant");
+  } else if (limits.segments == 0) {
+    warn("limits.segments",
+         "leaves loss recovery to duplicate ACKs (NewReno), without SACK; give 1 or more unless that is meant");
+  }
   if (limits.connections_v6 > limits.connections && given("limits.connections_v6")) {
     fail("limits.connections_v6", "is above limits.connections, of which it is a part; lower it");
   }
@@ -128,6 +128,19 @@ void ConfigLoader::validate_tcp() {
   }
   config_.limits.connections_v6 = std::min(limits.connections_v6, limits.connections);
   config_.limits.time_wait_v6 = std::min(limits.time_wait_v6, limits.time_wait);
+}
+
+void ConfigLoader::validate_key_file() {
+  const char* const setting = "tcp.syn_cookie_key_file";
+  if (!given(setting) || failed(setting)) return;
+  const std::string& name = config_.tcp.syn_cookie_key_file;
+  if (name.empty()) return fail(setting, "names no file; name one, or remove the setting for a random key");
+  const auto file = load_cookie_keys(std::filesystem::path(directory_) / name);
+  if (!file) return fail(setting, file.error().message);
+  config_.tcp.cookie_keys = file->keys;
+  if (!file->warning.empty()) warn(setting, file->warning);
+  if (config_.tcp.syn_cookies == SynCookieMode::kOff)
+    warn(setting, "is of no use with syn_cookies = \"off\"; remove one of the two");
 }
 
 void ConfigLoader::validate_services() {

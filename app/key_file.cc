@@ -1,10 +1,14 @@
 #include "app/key_file.hh"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-#include <algorithm>
+#include <cerrno>
 #include <charconv>
-#include <fstream>
+#include <cstring>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -12,6 +16,8 @@ namespace tidegate::app {
 namespace {
 
 constexpr std::size_t kDigits = 32;
+/// Two keys with a page of comment.
+constexpr std::size_t kMostOctets = 4096;
 constexpr const char* kMakeOne = "make one with `head -c 16 /dev/urandom | xxd -p`";
 
 /// The key in `line`, which has 32 hexadecimal digits.
@@ -26,24 +32,78 @@ std::optional<HashKey> parse_key(const std::string& line) {
   return key;
 }
 
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  [[nodiscard]] int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+const char* kind_of_file(mode_t mode) {
+  if (S_ISDIR(mode)) return "a directory";
+  if (S_ISFIFO(mode)) return "a pipe";
+  if (S_ISSOCK(mode)) return "a socket";
+  return "a device";
+}
+
+/// What it holds, of a regular file of sensible size; looked at through one descriptor, so that nothing changes between
+/// look and read, and without ever waiting for the other end of a pipe.
+Result<std::string> read_file(const std::string& name, mode_t& mode) {
+  const Descriptor file(::open(name.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+  struct stat status {};
+  if (file.get() < 0 || ::fstat(file.get(), &status) != 0) {
+    // A socket cannot even be opened.
+    const int error = errno;
+    if (::stat(name.c_str(), &status) == 0 && !S_ISREG(status.st_mode))
+      return Error{fmt::format("{} is {}; name a file with the key in it", name, kind_of_file(status.st_mode))};
+    if (error == ENOENT || error == ENOTDIR) {
+      return Error{
+          fmt::format("no file {}; correct the name, it is relative to the configuration file, or {}", name, kMakeOne)};
+    }
+    return Error{fmt::format("{} cannot be read ({}); check its permissions", name, std::strerror(error))};
+  }
+  if (!S_ISREG(status.st_mode))
+    return Error{fmt::format("{} is {}; name a file with the key in it", name, kind_of_file(status.st_mode))};
+  mode = status.st_mode;
+  std::string text(kMostOctets + 1, '\0');
+  std::size_t size = 0;
+  for (ssize_t n = 1; n != 0 && size < text.size(); size += static_cast<std::size_t>(n)) {
+    n = ::read(file.get(), text.data() + size, text.size() - size);
+    if (n < 0) return Error{fmt::format("{} cannot be read ({}); check it", name, std::strerror(errno))};
+  }
+  if (size > kMostOctets)
+    return Error{fmt::format("{} is longer than {} octets and no file of keys; {}", name, kMostOctets, kMakeOne)};
+  text.resize(size);
+  return text;
+}
+
 }  // namespace
 
-Result<SynCookieKeys> load_cookie_keys(const std::filesystem::path& file) {
-  namespace fs = std::filesystem;
-  std::error_code code;
-  const fs::file_status status = fs::status(file, code);
-  if (!fs::is_regular_file(status)) {
-    return Error{fmt::format("no file {}; correct the name, it is relative to the configuration file, or {}",
-                             file.string(), kMakeOne)};
-  }
-  if ((status.permissions() & fs::perms::others_all) != fs::perms::none) {
+Result<CookieKeyFile> load_cookie_keys(const std::filesystem::path& file) {
+  mode_t mode = 0;
+  const auto text = read_file(file.string(), mode);
+  if (!text) return text.error();
+  if ((mode & S_IWOTH) != 0) {
     return Error{
-        fmt::format("{} is open to everybody, and who has the key can open connections from any address; run "
+        fmt::format("{} can be written by everybody, and who knows the key can open connections from any address; run "
                     "chmod o= on it and make a new key",
                     file.string())};
   }
-  std::ifstream in(file);
-  if (!in) return Error{fmt::format("{} cannot be read; check its permissions", file.string())};
+  CookieKeyFile loaded;
+  if ((mode & S_IROTH) != 0) {
+    loaded.warning = fmt::format(
+        "{} can be read by everybody, and who knows the key can open connections from any address; run "
+        "chmod o= on it and make a new key",
+        file.string());
+  }
+  std::istringstream in(*text);
   std::vector<HashKey> found;
   std::string line;
   for (unsigned number = 1; std::getline(in, line); ++number) {
@@ -64,11 +124,10 @@ Result<SynCookieKeys> load_cookie_keys(const std::filesystem::path& file) {
     found.push_back(*key);
   }
   if (found.empty()) return Error{fmt::format("{} holds no key; {}", file.string(), kMakeOne)};
-  SynCookieKeys keys;
-  keys.current = found[0];
-  if (found.size() == 2) keys.previous = found[1];
-  keys.shared = true;
-  return keys;
+  loaded.keys.current = found[0];
+  if (found.size() == 2) loaded.keys.previous = found[1];
+  loaded.keys.shared = true;
+  return loaded;
 }
 
 }  // namespace tidegate::app

@@ -11,6 +11,7 @@ A row is `| rule | in a few words | how we stand | tests |`. How we stand is one
   differs: WHERE          WHERE is the first cell of a row of the README's table; the tests hold what we do instead
   not applicable: REASON  and no test can hold it
 """
+import argparse
 import pathlib
 import re
 import sys
@@ -230,11 +231,24 @@ def self_test():
 
 
 def main():
-    if sys.argv[1:] == ['--self-test']:
+    parser = argparse.ArgumentParser(
+        description='Holds the table of rules, test/conformance/RULES.md, against the tests in test/ and the table of '
+                    'deliberate differences in lib/tcp/README.md. Exits 1 and names each line that is wrong.',
+        epilog='What a row of the table looks like stands at the top of this script.')
+    parser.add_argument('root', nargs='?', type=pathlib.Path, default=pathlib.Path(__file__).parent.parent,
+                        metavar='ROOT', help='the tree to look at; by default the one this script is in')
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument('--unnamed', action='store_true',
+                       help='list tests named for an RFC of the table, and differences, that no row names')
+    kinds.add_argument('--self-test', action='store_true',
+                       help='prove that each complaint is made when it should be, and only then')
+    arguments = parser.parse_args()
+    if arguments.self_test:
         return 0 if self_test() else 1
-    arguments = [argument for argument in sys.argv[1:] if argument != '--unnamed']
-    root = pathlib.Path(arguments[0] if arguments else pathlib.Path(__file__).parent.parent).resolve()
-    if '--unnamed' in sys.argv[1:]:
+    root = arguments.root.resolve()
+    if not (root / TABLE).is_file():
+        parser.error(f'{root} has no {TABLE}; name the root of the tree')
+    if arguments.unnamed:
         print('\n'.join(unnamed(root)))
         return 0
     complaints, rules, named = check(root)

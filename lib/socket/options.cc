@@ -195,7 +195,9 @@ int SocketStack::set_tcp_level(Socket& s, int name, int value) {
 /// IP_TOS and IPV6_TCLASS: the code point is the user's, the ECN bits below it are TCP's (as on Linux).
 int SocketStack::set_traffic_class(Socket& s, int value) {
   if (value < 0 || value > 255) return -EINVAL;
-  return set_connection(s, ConnectionOption::kDscp, static_cast<std::uint32_t>(value) >> 2);
+  const int result = set_connection(s, ConnectionOption::kDscp, static_cast<std::uint32_t>(value) >> 2);
+  if (result == 0 && s.state == State::kListening) tell_room(s);
+  return result;
 }
 
 int SocketStack::setsockopt(int fd, int level, int name, const void* value, socklen_t length) {

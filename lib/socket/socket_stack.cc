@@ -1,4 +1,4 @@
-// Sockets and connections: how they come, find each other and go. What flows through them is in transfer.cc.
+// Descriptors, and connections as they are opened, told of and ended.
 
 #include "socket/socket_stack.hh"
 
@@ -11,16 +11,11 @@
 namespace tidegate {
 namespace {
 
-/// Linux's net.core.somaxconn.
-constexpr int kMaxBacklog = 4096;
-
 std::uint32_t total(const SocketLimits& limits) { return limits.sockets + limits.pending; }
 
 std::uint32_t port_buckets(const SocketLimits& limits) {
   return std::bit_ceil(std::clamp<std::uint32_t>(total(limits), 16, 65536));
 }
-
-IpAddress any_address(int domain) { return domain == AF_INET6 ? IpAddress{} : IpAddress::v4(0); }
 
 int error_of(CloseReason reason) {
   switch (reason) {
@@ -49,7 +44,8 @@ SocketStack::SocketStack(Shard& shard, const SocketLimits& limits, std::pmr::mem
       service_(shard.add_service(*this)),
       pool_(total(limits), memory),
       sockets_(total(limits), memory, true),
-      ports_(port_buckets(limits), memory) {
+      ports_(port_buckets(limits), memory),
+      places_left_(limits.pending) {
   TG_CHECK(limits.sockets > 0 && index_bits_ <= 24);
   std::fill_n(ports_.data(), ports_.size(), kNone);
   const auto [first, last] = calls_.source_ports();
@@ -95,7 +91,7 @@ std::uint32_t SocketStack::allocate(int domain) {
 void SocketStack::free(std::uint32_t index) {
   Socket& s = sockets_[index];
   release_port(index);
-  s.pending ? --pending_ : --descriptors_;
+  s.pending ? ++places_left_ : --descriptors_;
   s.state = State::kFree;
   ++s.generation;
   pool_.free(index);
@@ -110,227 +106,6 @@ int SocketStack::socket(int domain, int type, int protocol) {
   if (index == kNone) return -EMFILE;
   ++descriptors_;
   return descriptor(index);
-}
-
-// --- Ports
-
-ListenFamily SocketStack::family_of(const Socket& s) {
-  if (s.domain == AF_INET) return ListenFamily::kV4;
-  return s.options.v6_only ? ListenFamily::kV6 : ListenFamily::kBoth;
-}
-
-ListenerConfig SocketStack::listener_config(const Socket& s) {
-  ListenerConfig config;
-  config.address = s.local.address;
-  config.port = s.local.port;
-  // A given address has one family, whatever the socket's.
-  config.family = s.local.address.is_unspecified() ? family_of(s) : ListenFamily::kBoth;
-  return config;
-}
-
-bool SocketStack::overlap(const Socket& a, const Socket& b) {
-  if (a.local.port != b.local.port) return false;
-  const auto serves = [](const Socket& s, bool v4) {
-    if (!s.local.address.is_unspecified()) return s.local.address.is_v4() == v4;
-    const ListenFamily family = family_of(s);
-    return family == ListenFamily::kBoth || (family == ListenFamily::kV4) == v4;
-  };
-  if (!(serves(a, true) && serves(b, true)) && !(serves(a, false) && serves(b, false))) return false;
-  return a.local.address.is_unspecified() || b.local.address.is_unspecified() || a.local.address == b.local.address;
-}
-
-/// bind(): others on the port are in the way unless both say SO_REUSEADDR and none listens, or both SO_REUSEPORT.
-/// listen(): only who listens already. An address given beats an unspecified one, so these two may listen side by side
-/// where SO_REUSEADDR let them bind.
-bool SocketStack::port_taken(const Socket& s, bool to_listen) const {
-  for (std::uint32_t i = port_bucket(s.local.port); i != kNone; i = sockets_[i].next_port) {
-    const Socket& other = sockets_[i];
-    if (&other == &s || !overlap(s, other)) continue;
-    const bool listens = other.state == State::kListening;
-    if (to_listen) {
-      if (listens && other.local.address.is_unspecified() == s.local.address.is_unspecified()) return true;
-      continue;
-    }
-    const bool reuse_address = s.options.reuse_address && other.options.reuse_address && !listens;
-    const bool reuse_port = s.options.reuse_port && other.options.reuse_port;
-    if (!reuse_address && !reuse_port) return true;
-  }
-  return false;
-}
-
-void SocketStack::hold_port(std::uint32_t index) {
-  Socket& s = sockets_[index];
-  s.bound = s.in_ports = true;
-  s.next_port = port_bucket(s.local.port);
-  port_bucket(s.local.port) = index;
-}
-
-void SocketStack::release_port(std::uint32_t index) {
-  Socket& s = sockets_[index];
-  if (!s.in_ports) return;
-  std::uint32_t* link = &port_bucket(s.local.port);
-  while (*link != index) link = &sockets_[*link].next_port;
-  *link = s.next_port;
-  s.bound = s.in_ports = false;
-}
-
-/// A port that nobody else has at this address, options or no.
-int SocketStack::choose_port(Socket& s) {
-  const auto [first, last] = calls_.source_ports();
-  const std::uint32_t count = last - first + 1u;
-  const SocketOptions options = s.options;
-  s.options.reuse_address = s.options.reuse_port = false;
-  bool found = false;
-  for (std::uint32_t i = 0; i < count && !found; ++i) {
-    s.local.port = static_cast<std::uint16_t>(first + port_cursor_++ % count);
-    found = !port_taken(s, false);
-  }
-  s.options = options;
-  if (!found) s.local.port = 0;
-  return found ? 0 : -EADDRINUSE;
-}
-
-int SocketStack::bind(int fd, const Endpoint& local) {
-  Socket* s = find(fd);
-  if (s == nullptr) return -EBADF;
-  if (s->state != State::kOpen || s->bound) return -EINVAL;
-  const bool any = local.address.is_unspecified();
-  if (!any && s->domain == AF_INET && !local.address.is_v4()) return -EAFNOSUPPORT;
-  if (!any && s->domain == AF_INET6 && s->options.v6_only && local.address.is_v4()) return -EINVAL;
-  if (!any && !calls_.is_local(local.address)) return -EADDRNOTAVAIL;
-  const Endpoint before = s->local;
-  s->local = {any ? any_address(s->domain) : local.address, local.port};
-  const int result = local.port == 0 ? choose_port(*s) : port_taken(*s, false) ? -EADDRINUSE : 0;
-  if (result < 0) {
-    s->local = before;
-    return result;
-  }
-  hold_port(index_of(*s));
-  return 0;
-}
-
-// --- Passive
-
-int SocketStack::listen(int fd, int backlog) {
-  Socket* s = find(fd);
-  if (s == nullptr) return -EBADF;
-  const auto wanted = static_cast<std::uint32_t>(backlog < 0 ? kMaxBacklog : std::clamp(backlog, 1, kMaxBacklog));
-  if (s->state == State::kListening) {
-    s->backlog = wanted;
-    shard_.pause_listening(listener_config(*s), s->queued >= s->backlog);
-    return 0;
-  }
-  if (s->state != State::kOpen) return -EINVAL;
-  if (!s->bound) {
-    if (const int chosen = choose_port(*s); chosen < 0) return chosen;
-    hold_port(index_of(*s));
-  } else if (port_taken(*s, true)) {
-    return -EADDRINUSE;
-  }
-  ListenerConfig config = listener_config(*s);
-  config.backlog = wanted;
-  config.service = service_;
-  if (!shard_.listen(config).ok()) return -EADDRINUSE;
-  s->state = State::kListening;
-  s->backlog = wanted;
-  s->error = 0;
-  return 0;
-}
-
-/// As the shard chooses: a given address first, then one family, then both.
-std::uint32_t SocketStack::find_listener(const FlowKey& key) const {
-  std::uint32_t best = kNone;
-  int best_rank = 0;
-  for (std::uint32_t i = port_bucket(key.local_port); i != kNone; i = sockets_[i].next_port) {
-    const Socket& s = sockets_[i];
-    if (s.state != State::kListening || s.local.port != key.local_port) continue;
-    int rank = 0;
-    if (!s.local.address.is_unspecified()) {
-      rank = s.local.address == key.local ? 3 : 0;
-    } else if (family_of(s) == ListenFamily::kBoth) {
-      rank = 1;
-    } else {
-      rank = (family_of(s) == ListenFamily::kV4) == key.is_v4() ? 2 : 0;
-    }
-    if (rank > best_rank) {
-      best = i;
-      best_rank = rank;
-    }
-  }
-  return best;
-}
-
-/// A connection is there; it waits in its listener's queue. Beyond the backlog SYNs are dropped, so only those come
-/// that were in their handshake then; twice the backlog, or no place to wait, is where they are reset.
-void SocketStack::on_accepted(const Event& event, Connections& connections) {
-  ConnectionInfo info;
-  if (!connections.info(event.connection, info)) return;
-  const std::uint32_t listener = find_listener(info.key);
-  if (listener == kNone) return connections.abort(event.connection);
-  Socket& l = sockets_[listener];
-  const bool room = l.queued < 2 * l.backlog && pending_ < limits_.pending;
-  const std::uint32_t index = room ? allocate(l.domain) : kNone;
-  if (index == kNone) {
-    ++counters_.accept_overflows;
-    return connections.abort(event.connection);
-  }
-  Socket& s = sockets_[index];
-  ++pending_;
-  s.pending = true;
-  s.bound = true;
-  s.told_connected = true;
-  s.state = State::kConnected;
-  s.id = event.connection;
-  s.local = {info.key.local, info.key.local_port};
-  s.remote = {info.key.remote, info.key.remote_port};
-  s.options = l.options;
-  s.listener = listener;
-  s.next_new = new_head_;
-  new_head_ = index;
-  connections.set_user(event.connection, user_of(index, s));
-  apply_options(s);
-  if (l.queue_head == kNone) {
-    l.queue_head = index;
-  } else {
-    sockets_[l.queue_tail].next = index;
-  }
-  l.queue_tail = index;
-  if (++l.queued == l.backlog) shard_.pause_listening(listener_config(l), true);
-}
-
-int SocketStack::accept(int fd, Endpoint* peer) {
-  Socket* l = find(fd);
-  if (l == nullptr) return -EBADF;
-  if (l->state != State::kListening) return -EINVAL;
-  if (l->queue_head == kNone) return -EAGAIN;
-  if (descriptors_ == limits_.sockets) return -EMFILE;
-  const std::uint32_t index = l->queue_head;
-  Socket& s = sockets_[index];
-  l->queue_head = s.next;
-  if (l->queue_head == kNone) l->queue_tail = kNone;
-  s.next = s.listener = kNone;
-  if (--l->queued < l->backlog) shard_.pause_listening(listener_config(*l), false);
-  s.pending = false;
-  --pending_;
-  ++descriptors_;
-  ++counters_.accepted;
-  if (peer != nullptr) *peer = s.remote;
-  return descriptor(index);
-}
-
-/// Nobody will accept what waits: it is reset (RFC 9293 3.10.4 leaves it open; Linux).
-void SocketStack::stop_listening(std::uint32_t index) {
-  Socket& l = sockets_[index];
-  (void)shard_.stop_listening(listener_config(l));
-  for (std::uint32_t i = l.queue_head; i != kNone;) {
-    const std::uint32_t next = sockets_[i].next;
-    calls_.abort(sockets_[i].id);
-    free(i);
-    i = next;
-  }
-  l.queue_head = l.queue_tail = kNone;
-  l.queued = 0;
-  l.state = State::kOpen;
 }
 
 // --- Active

@@ -36,14 +36,13 @@ namespace tidegate {
 struct SocketLimits {
   /// Descriptors; socket() and accept() say EMFILE beyond.
   std::uint32_t sockets = 1024;
-  /// Connections that wait for accept(), over all listeners; one beyond is reset and counted.
+  /// Connections that wait for accept(), over all listeners. When so many do, a handshake does not end before somebody
+  /// accepts (the engine's `accept_overflow`).
   std::uint32_t pending = 1024;
 };
 
 struct SocketCounters {
   std::uint64_t accepted = 0;
-  /// Connections reset because nobody called accept() for so many before them.
-  std::uint64_t accept_overflows = 0;
 };
 
 class SocketStack final : private Service {
@@ -111,6 +110,7 @@ class SocketStack final : private Service {
     Endpoint local;
     Endpoint remote;
     /// The accept queue: of a listener, ends and length; of what waits in it, the one behind and the listener.
+    /// Listeners have the next one of them in `next`.
     std::uint32_t queue_head, queue_tail, queued, backlog;
     std::uint32_t next, listener;
     std::uint32_t next_port;
@@ -119,23 +119,31 @@ class SocketStack final : private Service {
     SocketOptions options;
   };
 
+  [[nodiscard]] static IpAddress any_address(int domain) { return domain == AF_INET6 ? IpAddress{} : IpAddress::v4(0); }
+
   // socket_stack.cc
   void on_events(std::span<Event> events, Connections& connections) override;
-  void on_accepted(const Event& event, Connections& connections);
   void on_closed(const Event& event);
   [[nodiscard]] Socket* socket_of(const Event& event);
   [[nodiscard]] std::uint32_t allocate(int domain);
   void free(std::uint32_t index);
   void end_connection(Socket& s);
+
+  // listening.cc
+  [[nodiscard]] ListenerConfig listener_config(const Socket& s);
+  [[nodiscard]] std::uint32_t find_listener(const FlowKey& key) const;
+  void tell_room(const Socket& listener);
+  void on_accepted(const Event& event, Connections& connections);
   void stop_listening(std::uint32_t index);
+
+  // ports.cc
   [[nodiscard]] int choose_port(Socket& s);
   [[nodiscard]] bool port_taken(const Socket& s, bool to_listen) const;
   [[nodiscard]] static bool overlap(const Socket& a, const Socket& b);
   void hold_port(std::uint32_t index);
   void release_port(std::uint32_t index);
-  [[nodiscard]] std::uint32_t find_listener(const FlowKey& key) const;
   [[nodiscard]] static ListenFamily family_of(const Socket& s);
-  [[nodiscard]] static ListenerConfig listener_config(const Socket& s);
+
   [[nodiscard]] Socket* find(int fd);
   [[nodiscard]] const Socket* find(int fd) const { return const_cast<SocketStack*>(this)->find(fd); }
   [[nodiscard]] std::uint32_t index_of(const Socket& s) const {
@@ -172,7 +180,10 @@ class SocketStack final : private Service {
   /// Heads of the chains of sockets that hold a port.
   FixedArray<std::uint32_t> ports_;
   std::uint32_t descriptors_ = 0;
-  std::uint32_t pending_ = 0;
+  /// Of SocketLimits::pending; the engine counts them down, connection by connection.
+  std::uint32_t places_left_;
+  /// The chain of sockets that listen.
+  std::uint32_t listening_ = kNone;
   std::uint32_t new_head_ = kNone;
   std::uint32_t port_cursor_ = 0;
   SocketCounters counters_;

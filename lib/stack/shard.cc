@@ -39,6 +39,19 @@ TcpEngineConfig engine_config(const ShardConfig& config) {
   return engine;
 }
 
+TcpListener tcp_listener(const ListenerConfig& config, const TcpConfig& tcp) {
+  TcpListener listener;
+  listener.address = config.address;
+  listener.port = config.port;
+  listener.backlog = config.backlog;
+  listener.service = config.service;
+  listener.family = config.family;
+  listener.accept_room = config.accept_room;
+  listener.shared_room = config.shared_room;
+  listener.dscp = config.dscp.value_or(tcp.dscp);
+  return listener;
+}
+
 Error wrong(const std::string& setting, const std::string& value, const std::string& remedy) {
   return Error{"setting '" + setting + "' = " + value + ": " + remedy};
 }
@@ -166,18 +179,14 @@ Result<void> Shard::listen(const ListenerConfig& listener) {
   if (!listener.address.is_unspecified() && !impl_->local.contains(listener.address)) {
     return wrong("listen.address", listener.address.to_string(), "not one of port.addresses or port.ranges");
   }
+  if (listener.dscp.value_or(0) > 63)
+    return wrong("listen.dscp", std::to_string(*listener.dscp), "is a code point of six bits; give 0 to 63");
   if (listener.backlog > impl_->config.limits.syn_received) {
     return wrong("listen.backlog", std::to_string(listener.backlog),
                  "is above limits.syn_received (" + std::to_string(impl_->config.limits.syn_received) +
                      "), which all listeners share; raise that or lower this");
   }
-  TcpListener entry;
-  entry.address = listener.address;
-  entry.port = listener.port;
-  entry.backlog = listener.backlog;
-  entry.service = listener.service;
-  entry.family = listener.family;
-  if (!impl_->engine.listen(entry))
+  if (!impl_->engine.listen(tcp_listener(listener, impl_->config.tcp)))
     return wrong("listen", where, "in use by another listener, or more than 255 listeners");
   return {};
 }
@@ -185,8 +194,8 @@ Result<void> Shard::listen(const ListenerConfig& listener) {
 bool Shard::stop_listening(const ListenerConfig& listener) {
   return impl_->engine.stop_listening(listener.address, listener.port, listener.family);
 }
-bool Shard::pause_listening(const ListenerConfig& listener, bool paused) {
-  return impl_->engine.pause_listening(listener.address, listener.port, listener.family, paused);
+bool Shard::adjust_listener(const ListenerConfig& listener) {
+  return impl_->engine.adjust_listener(tcp_listener(listener, impl_->config.tcp));
 }
 void Shard::drain() { impl_->engine.stop_listening(); }
 void Shard::abort_all() { impl_->engine.abort_all(); }

@@ -75,6 +75,14 @@ struct ListenerConfig {
   std::uint8_t service = 0;
   /// Narrows an unspecified address to one family.
   ListenFamily family = ListenFamily::kBoth;
+  /// How many connections it may make until adjust_listener() says another number: for a service whose connections wait
+  /// to be taken. Without a place the ACK of a handshake is left unanswered and its entry or cookie stays good, and
+  /// SYNs are dropped (`accept_overflow`, `backlog_drops`).
+  std::uint32_t accept_room = kUnlimitedRoom;
+  /// The same for several listeners together: counted down by each of their connections. Borrowed from the service.
+  std::uint32_t* shared_room = nullptr;
+  /// Code point of SYN-ACKs; without it TcpConfig's. Connections have theirs from ConnectionOption::kDscp.
+  std::optional<std::uint8_t> dscp;
 };
 
 /// Sizes, all fixed at start.
@@ -175,8 +183,9 @@ class Shard {
   /// Ends the listener with this address, port and family at run time; its half-open connections are dropped, the
   /// others go on. False when there is none.
   bool stop_listening(const ListenerConfig& listener);
-  /// While paused, SYNs to it are dropped and counted as with a full backlog.
-  bool pause_listening(const ListenerConfig& listener, bool paused);
+  /// Backlog, accept_room, shared_room and dscp of the listener with this address, port and family become these. False
+  /// when there is none.
+  bool adjust_listener(const ListenerConfig& listener);
   /// Resets every connection; with the next poll the RSTs leave. For the end of a drain that took too long.
   void abort_all();
   /// Stops accepting new connections (SYNs are dropped and counted); established ones go on.

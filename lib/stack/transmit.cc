@@ -11,8 +11,6 @@ namespace tidegate {
 void Shard::Impl::transmit_intents(void* context, TxIntent* intents, unsigned count) {
   auto& impl = *static_cast<Impl*>(context);
   for (unsigned i = 0; i < count; ++i) {
-    // Answers without a connection have no user who could say otherwise.
-    if (intents[i].tcb == kNone) intents[i].segment.dscp = impl.config.tcp.dscp;
     impl.transmit(intents[i]);
   }
 }

@@ -54,10 +54,14 @@ bool TcpEngine::stop_listening(IpAddress address, std::uint16_t port, ListenFami
   return false;
 }
 
-bool TcpEngine::pause_listening(IpAddress address, std::uint16_t port, ListenFamily family, bool paused) {
+bool TcpEngine::adjust_listener(const TcpListener& to) {
   for (std::size_t i = 0; i < n_listeners_; ++i) {
-    if (!listeners_[i].same_place(address, port, family)) continue;
-    listeners_[i].paused = paused;
+    TcpListener& listener = listeners_[i];
+    if (!listener.same_place(to.address, to.port, to.family)) continue;
+    listener.backlog = to.backlog;
+    listener.accept_room = to.accept_room;
+    listener.shared_room = to.shared_room;
+    listener.dscp = to.dscp;
     return true;
   }
   return false;

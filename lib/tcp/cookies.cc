@@ -67,8 +67,8 @@ void TcpEngine::send_cookie(const Segment& segment, TcpListener& listener) {
   cookie_sent_ = true;
   ++listener.pressure.unanswered;
   counters_.add(TcpCounter::kSynCookiesSent);
-  send_syn_ack(segment.key, cookies_.make(segment.key, segment.seq, options, wall_ms()), segment.seq + 1, options,
-               ts_value);
+  const SeqNum cookie = cookies_.make(segment.key, segment.seq, options, wall_ms());
+  send_syn_ack(bare_intent(segment.key, cookie, segment.seq + 1, kSyn | kAck, listener.dscp), options, ts_value);
 }
 
 /// An ACK to a listener is only looked at for a cookie while one of ours, or of another node, may be on its way: no
@@ -110,15 +110,16 @@ void TcpEngine::cookie_arrives(const Segment& segment, std::uint64_t hash, TcpLi
   if (tcp.ecn == TcpConfig::Ecn::kOff) options.flags = static_cast<std::uint8_t>(options.flags & ~kSynEcn);
 
   const auto number = static_cast<std::uint8_t>(&listener - listeners_.data());
-  const std::uint32_t index =
-      listener.paused ? kNone : make_passive(segment.key, irs, cookie, ts_offset, options, number);
+  const bool room = listener.has_room();
+  const std::uint32_t index = room ? make_passive(segment.key, irs, cookie, ts_offset, options, number) : kNone;
   if (index == kNone || !table_.insert(hash, make_ref(RefKind::kTcb, index))) {
     if (index != kNone) free_unused(index);
     // As for an entry whose connection finds no room: the peer repeats its data while the cookie lives.
     counters_.add(TcpCounter::kAcceptOverflow);
-    return drop(Drop::kConnectionTableFull);
+    return drop(room ? Drop::kConnectionTableFull : Drop::kListenBacklogFull);
   }
   ++table_version_;
+  listener.take_room();
   TcbHot& hot = hot_[index];
   if (foreign) hot.set(kTcbForeignTimestamps);
   if (listener.pressure.unanswered > 0) --listener.pressure.unanswered;

@@ -51,6 +51,8 @@ enum class TcpCounter : std::uint8_t {
   kEcnReductions,
   kIcmpHardErrors,
   kIcmpSoftErrors,
+  /// About a passive open whose handshake is not over.
+  kIcmpHandshakeErrors,
   kPathMtuLowered,
   kPathMtuDeferred,
   kSynCacheExpired,
@@ -120,6 +122,7 @@ inline constexpr std::array<std::string_view, kTcpCounterCount> kTcpCounterNames
     "ecn_reductions",
     "icmp_hard_errors",
     "icmp_soft_errors",
+    "icmp_handshake_errors",
     "path_mtu_lowered",
     "path_mtu_deferred",
     "syn_cache_expired",

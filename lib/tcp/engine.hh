@@ -84,8 +84,8 @@ class TcpEngine {
   /// Ends one listener: its half-open connections go without a word. False when there is none. Cost: touches every slot
   /// ever used.
   bool stop_listening(IpAddress address, std::uint16_t port, ListenFamily family);
-  /// A paused listener drops SYNs, as with a full backlog, so that clients repeat them.
-  bool pause_listening(IpAddress address, std::uint16_t port, ListenFamily family, bool paused);
+  /// Backlog, room and code point of the listener in this place become those of `to`.
+  bool adjust_listener(const TcpListener& to);
   /// The tuple must be free.
   enum class OpenError : std::uint8_t { kOk, kInUse, kFull };
   OpenError open(const OpenRequest& request, ConnectionId& id);
@@ -289,8 +289,8 @@ class TcpEngine {
   [[nodiscard]] SynOptions negotiate(const Segment& segment) const;
   void apply_options(std::uint32_t index, const SynOptions& options);
   [[nodiscard]] std::uint16_t syn_window() const;
-  [[nodiscard]] TxIntent& bare_intent(const FlowKey& key, SeqNum seq, SeqNum ack, std::uint8_t flags);
-  void send_syn_ack(const FlowKey& key, SeqNum iss, SeqNum rcv_nxt, const SynOptions& options, std::uint32_t ts_value);
+  [[nodiscard]] TxIntent& bare_intent(const FlowKey& key, SeqNum seq, SeqNum ack, unsigned flags, std::uint8_t dscp);
+  void send_syn_ack(TxIntent& intent, const SynOptions& options, std::uint32_t ts_value);
   void send_syn_ack(const SynEntry& entry);
   void send_syn_received_ack(const SynEntry& entry);
   void answer_syn_received(std::uint32_t entry, const Segment& segment);

@@ -57,11 +57,21 @@ struct TcpListener {
   /// Connections in SYN-RECEIVED.
   std::uint32_t syn_received = 0;
   SynPressure pressure;
-  /// Takes no SYN for now: those who accept are behind.
-  bool paused = false;
+  /// How many connections it may still make; each takes one place, and whoever took the connection gives it back
+  /// (adjust_listener()). Without one, handshakes neither begin nor end (Linux: a full accept queue).
+  std::uint32_t accept_room = kUnlimitedRoom;
+  /// Places that several listeners share, counted down with their own. Borrowed; nullptr: no such limit.
+  std::uint32_t* shared_room = nullptr;
+  /// Code point of what is sent before there is a connection.
+  std::uint8_t dscp = 0;
   /// False in a place whose listener was stopped.
   bool active = false;
 
+  [[nodiscard]] bool has_room() const { return accept_room > 0 && (shared_room == nullptr || *shared_room > 0); }
+  void take_room() {
+    if (accept_room != kUnlimitedRoom) --accept_room;
+    if (shared_room != nullptr) --*shared_room;
+  }
   [[nodiscard]] bool takes(const FlowKey& key) const {
     if (!active || port != key.local_port) return false;
     if (!address.is_unspecified()) return address == key.local;

@@ -20,6 +20,9 @@ struct ConnectionId {
 /// Which families a listener on an unspecified address serves.
 enum class ListenFamily : std::uint8_t { kBoth, kV4, kV6 };
 
+/// A listener that makes connections as long as there is memory for them.
+inline constexpr std::uint32_t kUnlimitedRoom = 0xffff'ffff;
+
 /// What can be done with a connection now, for those who ask instead of being told.
 struct ConnectionStatus {
   bool alive = false;

@@ -55,9 +55,12 @@ Meaning meaning_of(const OtherPacket& error) {
 /// Only what quotes a segment in flight counts (RFC 5927 4.1): SND.UNA <= SEG.SEQ < SND.NXT.
 void TcpEngine::icmp_error(const OtherPacket& error) {
   const std::uint32_t ref = find(error.embedded);
-  // A handshake that a client began: its SYN-ACKs go on, as they would in face of silence.
-  if (ref != kNone && kind_of(ref) == RefKind::kSyn && syn_[ref & kRefIndexMask].iss == error.embedded_seq)
-    return counters_.add(TcpCounter::kIcmpSoftErrors);
+  // A passive open in its handshake: no service knows of it, a SYN-ACK is small enough for every path, and what is
+  // unreachable now may be there for the next SYN-ACK (RFC 9293 MUST-56). So nothing ends it but its last timeout.
+  if (ref != kNone && kind_of(ref) == RefKind::kSyn) {
+    if (syn_[ref & kRefIndexMask].iss != error.embedded_seq) return drop(Drop::kIcmpBadSequence);
+    return counters_.add(TcpCounter::kIcmpHandshakeErrors);
+  }
   if (ref == kNone || kind_of(ref) != RefKind::kTcb) return drop(Drop::kIcmpNoConnection);
   const std::uint32_t index = ref & kRefIndexMask;
   const TcbHot& hot = hot_[index];

@@ -25,7 +25,7 @@ void TcpEngine::listen_arrives(const Segment& segment, std::uint64_t hash, TcpLi
   if (draining_) return drop(Drop::kDraining);
   // A handshake that could not end in a connection is not begun (Linux: a full accept queue).
   if (!tcb_available(segment.key)) return drop(Drop::kConnectionTableFull);
-  if (listener.paused) {
+  if (!listener.has_room()) {
     counters_.add(TcpCounter::kBacklogDrops);
     return drop(Drop::kListenBacklogFull);
   }
@@ -33,11 +33,11 @@ void TcpEngine::listen_arrives(const Segment& segment, std::uint64_t hash, TcpLi
 }
 
 void TcpEngine::answer_syn(const Segment& segment, std::uint64_t hash, TcpListener& listener) {
-  const bool room = entry_available(listener);
   // What takes over from TIME-WAIT has shown that its address is its own, and a cookie could not keep above the old
-  // sequence numbers (RFC 9293 3.6.1).
-  if (cookies_wanted(listener) && !(iss_floor_ && room)) return send_cookie(segment, listener);
-  if (room) return add_syn_entry(segment, hash, listener);
+  // sequence numbers (RFC 9293 3.6.1): it gets an entry, beyond the backlog if need be, as on Linux.
+  if (iss_floor_) return add_syn_entry(segment, hash, listener);
+  if (cookies_wanted(listener)) return send_cookie(segment, listener);
+  if (entry_available(listener)) return add_syn_entry(segment, hash, listener);
   counters_.add(TcpCounter::kBacklogDrops);
   drop(Drop::kListenBacklogFull);
 }
@@ -124,7 +124,7 @@ std::uint16_t TcpEngine::syn_window() const {
 }
 
 /// A segment of a connection that has no Tcb yet; the caller fills in the rest and pushes it.
-TxIntent& TcpEngine::bare_intent(const FlowKey& key, SeqNum seq, SeqNum ack, std::uint8_t flags) {
+TxIntent& TcpEngine::bare_intent(const FlowKey& key, SeqNum seq, SeqNum ack, unsigned flags, std::uint8_t dscp) {
   TxIntent& intent = intents_.next();
   intent.key = key;
   intent.tcb = kNone;
@@ -132,18 +132,18 @@ TxIntent& TcpEngine::bare_intent(const FlowKey& key, SeqNum seq, SeqNum ack, std
   intent.segment = SegmentOut{};
   intent.segment.seq = seq;
   intent.segment.ack = ack;
-  intent.segment.flags = flags;
+  intent.segment.flags = static_cast<std::uint8_t>(flags);
+  intent.segment.dscp = dscp;
   counters_.add(TcpCounter::kSegmentsOut);
   return intent;
 }
 
-/// A SYN-ACK echoes only what was offered.
-void TcpEngine::send_syn_ack(const FlowKey& key, SeqNum iss, SeqNum rcv_nxt, const SynOptions& options,
-                             std::uint32_t ts_value) {
-  const unsigned ecn = options.has(kSynEcn) ? unsigned{kEce} : 0u;
-  SegmentOut& out = bare_intent(key, iss, rcv_nxt, static_cast<std::uint8_t>(kSyn | kAck | ecn)).segment;
+/// `intent` becomes a SYN-ACK, which echoes only what was offered.
+void TcpEngine::send_syn_ack(TxIntent& intent, const SynOptions& options, std::uint32_t ts_value) {
+  SegmentOut& out = intent.segment;
+  out.flags = static_cast<std::uint8_t>(kSyn | kAck | (options.has(kSynEcn) ? unsigned{kEce} : 0u));
   out.window = syn_window();
-  out.mss = key.is_v4() ? config_.mss_v4 : config_.mss_v6;
+  out.mss = intent.key.is_v4() ? config_.mss_v4 : config_.mss_v6;
   out.options = kOptMss;
   if (options.has(kSynWindowScale)) {
     out.options |= kOptWindowScale;
@@ -160,12 +160,14 @@ void TcpEngine::send_syn_ack(const FlowKey& key, SeqNum iss, SeqNum rcv_nxt, con
 }
 
 void TcpEngine::send_syn_ack(const SynEntry& entry) {
-  send_syn_ack(entry.key(), entry.iss, entry.rcv_nxt(), entry.options, now_ms_ + entry.ts_offset);
+  TxIntent& intent = bare_intent(entry.key(), entry.iss, entry.rcv_nxt(), kSyn | kAck, listeners_[entry.listener].dscp);
+  send_syn_ack(intent, entry.options, now_ms_ + entry.ts_offset);
 }
 
 /// An ACK in SYN-RECEIVED, for what is not acceptable.
 void TcpEngine::send_syn_received_ack(const SynEntry& entry) {
-  SegmentOut& out = bare_intent(entry.key(), entry.iss + 1, entry.rcv_nxt(), kAck).segment;
+  const std::uint8_t dscp = listeners_[entry.listener].dscp;
+  SegmentOut& out = bare_intent(entry.key(), entry.iss + 1, entry.rcv_nxt(), kAck, dscp).segment;
   const unsigned shift = entry.options.has(kSynWindowScale) ? receive_shift_ : 0u;
   out.window = static_cast<std::uint16_t>(std::min<std::uint32_t>(config_.tcp.receive_buffer_bytes >> shift, 65535));
   if (entry.options.has(kSynTimestamps)) {
@@ -233,12 +235,13 @@ void TcpEngine::syn_received_arrives(std::uint32_t i, const Segment& segment, st
     drop(Drop::kTcpBadAck);
     return reply_reset(segment);
   }
-  // A pause says that accepted connections wait to be taken (Linux: a full accept queue), and Tcbs may have run out
-  // since the SYN: nothing is said, and the peer repeats its data, or we our SYN-ACK, while the entry lives.
-  const std::uint32_t index = listeners_[entry.listener].paused ? kNone : promote(i, hash);
+  // As many connections as there are places may wait to be accepted (Linux: a full accept queue), and Tcbs may have run
+  // out since the SYN: nothing is said, and the peer repeats its data, or we our SYN-ACK, while the entry lives.
+  const bool room = listeners_[entry.listener].has_room();
+  const std::uint32_t index = room ? promote(i, hash) : kNone;
   if (index == kNone) {
     counters_.add(TcpCounter::kAcceptOverflow);
-    return drop(Drop::kConnectionTableFull);
+    return drop(room ? Drop::kConnectionTableFull : Drop::kListenBacklogFull);
   }
   synchronized_arrives(index, segment);
 }
@@ -284,6 +287,7 @@ std::uint32_t TcpEngine::promote(std::uint32_t i, std::uint64_t hash) {
   table_.replace(hash, make_ref(RefKind::kSyn, i), make_ref(RefKind::kTcb, index));
   ++table_version_;
   --listeners_[entry.listener].syn_received;
+  listeners_[entry.listener].take_room();
   syn_.remove(i);
   return index;
 }
@@ -326,7 +330,7 @@ void TcpEngine::abort_handshakes() {
   for (std::uint32_t i = 0; i < syn_.high_water(); ++i) {
     if (!syn_.alive(i)) continue;
     const SynEntry& entry = syn_[i];
-    (void)bare_intent(entry.key(), entry.iss + 1, entry.rcv_nxt(), kRst | kAck);
+    (void)bare_intent(entry.key(), entry.iss + 1, entry.rcv_nxt(), kRst | kAck, listeners_[entry.listener].dscp);
     counters_.add(TcpCounter::kResetsOut);
     intents_.push();
     table_.erase(hash_of(entry.key()), make_ref(RefKind::kSyn, i));

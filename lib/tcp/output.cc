@@ -439,6 +439,7 @@ void TcpEngine::reply_reset(const Segment& segment) {
   intent.tcb = kNone;
   intent.chunk = kNone;
   intent.segment = SegmentOut{};
+  intent.segment.dscp = config_.tcp.dscp;
   if (segment.has(kAck)) {
     intent.segment.seq = segment.ack;
     intent.segment.flags = kRst;

@@ -65,6 +65,7 @@ bool TcpEngine::add_time_wait(Store& store, RefKind kind, std::uint32_t index, c
   state.snd_nxt = cold_[index].snd_max;
   state.rcv_nxt = hot.rcv_nxt;
   state.ts_recent = cold_[index].ts_recent;
+  state.dscp = settings(index).dscp & 63u;
   // Another node's timestamps could not be continued from the tuple alone, so that an ACK goes without.
   state.timestamps = hot.has(kTcbTimestamps) && !hot.has(kTcbForeignTimestamps) ? 1 : 0;
   table_.replace(hash_of(key), make_ref(RefKind::kTcb, index), make_ref(kind, entry));
@@ -97,9 +98,13 @@ void TcpEngine::time_wait_arrives(Store& store, RefKind kind, std::uint32_t entr
       newer = step > 0 || (step == 0 && newer);
     }
     TcpListener* listener = find_listener(segment.key);
-    const bool room = listener != nullptr && !draining_ && !listener->paused && tcb_available(segment.key) &&
-                      (entry_available(*listener) || config_.tcp.syn_cookies != SynCookieMode::kOff);
-    if (newer && room) {
+    const bool wanted = newer && listener != nullptr && !draining_;
+    if (wanted && !(listener->has_room() && tcb_available(segment.key) && !syn_.full())) {
+      // As any other SYN that finds no room; this one leaves TIME-WAIT as it is.
+      counters_.add(TcpCounter::kBacklogDrops);
+      return drop(Drop::kListenBacklogFull);
+    }
+    if (wanted) {
       counters_.add(TcpCounter::kTimeWaitReused);
       iss_floor_ = state.snd_nxt + 65'537;
       table_.erase(hash, make_ref(kind, entry));
@@ -131,22 +136,16 @@ void TcpEngine::time_wait_arrives(Store& store, RefKind kind, std::uint32_t entr
 
 template <class Entry>
 void TcpEngine::time_wait_ack(const Entry& entry) {
-  TxIntent& intent = intents_.next();
-  intent.key = entry.key();
-  intent.tcb = kNone;
-  intent.chunk = kNone;
-  intent.segment = SegmentOut{};
-  intent.segment.seq = entry.state.snd_nxt;
-  intent.segment.ack = entry.state.rcv_nxt;
-  intent.segment.flags = kAck;
+  const TimeWaitState& state = entry.state;
+  TxIntent& intent =
+      bare_intent(entry.key(), state.snd_nxt, state.rcv_nxt, kAck, static_cast<std::uint8_t>(state.dscp));
   const std::uint32_t window = config_.tcp.receive_buffer_bytes >> receive_shift_;
   intent.segment.window = static_cast<std::uint16_t>(window > 65535 ? 65535 : window);
-  if (entry.state.timestamps != 0) {
+  if (state.timestamps != 0) {
     intent.segment.options = kOptTimestamps;
     intent.segment.ts_value = now_ms_ + timestamp_offset(config_.isn_key, intent.key);
-    intent.segment.ts_echo = entry.state.ts_recent;
+    intent.segment.ts_echo = state.ts_recent;
   }
-  counters_.add(TcpCounter::kSegmentsOut);
   intents_.push();
 }
 

@@ -23,8 +23,10 @@ struct TimeWaitState {
   SeqNum rcv_nxt;
   std::uint32_t ts_recent;
   std::uint32_t next;
-  /// Tick of expiry divided by four.
-  std::uint32_t expiry_quarter : 30;
+  /// Tick of expiry divided by four: 18 hours go into it, of which 2MSL is a small part.
+  std::uint32_t expiry_quarter : 24;
+  /// Code point of its ACKs.
+  std::uint32_t dscp : 6;
   std::uint32_t dead : 1;
   std::uint32_t timestamps : 1;
 };
@@ -102,13 +104,14 @@ class TimeWaitStore {
     TimeWaitState& state = entries_[i].state;
     state.dead = 0;
     state.timestamps = 0;
+    state.dscp = 0;
     restart(i, now_tick);
     push(i, now_tick + wait_ticks_);
     return i;
   }
   /// RFC 9293 3.10.7.4, eighth: a retransmitted FIN restarts the 2MSL wait.
   void restart(std::uint32_t i, std::uint32_t now_tick) {
-    entries_[i].state.expiry_quarter = quarter(now_tick + wait_ticks_ + 3) & 0x3fff'ffffu;
+    entries_[i].state.expiry_quarter = quarter(now_tick + wait_ticks_ + 3) & kQuarterMask;
   }
   /// Its address pair serves a new connection; the entry itself goes with its slot.
   void kill(std::uint32_t i) {
@@ -144,7 +147,8 @@ class TimeWaitStore {
   /// 2MSL is cut into 60 slots; a few more take up the delay that a budget may cause.
   static constexpr std::uint32_t kSlots = 64;
   static std::uint32_t ticks_per_slot(std::uint32_t wait_ticks) { return wait_ticks / 60 + 1; }
-  static std::uint32_t quarter(std::uint32_t tick) { return (tick >> 2) & 0x3fff'ffff; }
+  static constexpr std::uint32_t kQuarterMask = 0xff'ffff;
+  static std::uint32_t quarter(std::uint32_t tick) { return (tick >> 2) & kQuarterMask; }
 
   [[nodiscard]] auto next() {
     return [this](std::uint32_t i) -> std::uint32_t& { return entries_[i].state.next; };
@@ -157,9 +161,9 @@ class TimeWaitStore {
     if (state.dead != 0) {
       --dead_;
     } else {
-      // Signed distance in the 30-bit space of quarters.
-      const auto ahead = static_cast<std::int32_t>((state.expiry_quarter - quarter(now_tick)) << 2) >> 2;
-      if (ahead > 0) {
+      // Signed distance in the 24-bit space of quarters. More than the whole wait is what has been over for hours.
+      const auto ahead = static_cast<std::int32_t>((state.expiry_quarter - quarter(now_tick)) << 8) >> 8;
+      if (ahead > 0 && static_cast<std::uint32_t>(ahead) <= wait_ticks_ / 4 + 2) {
         push(i, now_tick + static_cast<std::uint32_t>(ahead) * 4);
         return;
       }

@@ -313,5 +313,19 @@ TEST(Config, BacklogFitsThePoolThatAllListenersShare) {
                    "listeners share; raise that or lower this");
 }
 
+TEST(Config, WarnsOfWhatIsAllowedButHardlyMeant) {
+  EXPECT_TRUE(parse(kPort).warnings.empty());
+  const LoadedConfig transfers = parse(std::string(kPort) + "[limits]\ntransfers = 0\nsegments = 0\n");
+  EXPECT_TRUE(transfers.ok());
+  ASSERT_EQ(transfers.warnings.size(), 1u) << "one implies the other";
+  EXPECT_EQ(transfers.warnings[0].to_string().rfind("t.toml:4: setting 'limits.transfers' = 0: leaves connections", 0),
+            0u)
+      << transfers.warnings[0].to_string();
+  const LoadedConfig segments = parse(std::string(kPort) + "[limits]\nsegments = 0\n");
+  ASSERT_EQ(segments.warnings.size(), 1u);
+  EXPECT_EQ(segments.warnings[0].to_string().rfind("t.toml:4: setting 'limits.segments' = 0: leaves loss", 0), 0u)
+      << segments.warnings[0].to_string();
+}
+
 }  // namespace
 }  // namespace tidegate::app

@@ -85,6 +85,22 @@ TEST(Program, CheckPrintsMemoryAndErrors) {
   EXPECT_NE(bad.out.find("2 errors"), std::string::npos) << bad.out;
 }
 
+TEST(Program, CheckAndServeWarnOfWhatIsHardlyMeant) {
+  const std::string file = " -c " + profile("http.toml") + " --set limits.transfers=0";
+  const std::string words = "warning: --set: setting 'limits.transfers' = \"0\": leaves connections without";
+  const Ran check = run("check" + file);
+  EXPECT_EQ(check.code, 0);
+  EXPECT_NE(check.out.find(words), std::string::npos) << check.out;
+  const Ran json = run("check --json" + file, false);
+  EXPECT_EQ(nlohmann::json::parse(json.out)["warnings"].size(), 1u) << json.out;
+  const Ran serve = run("serve" + file + " --set port.device=net_nope0 -- --no-huge -m 128 --no-pci");
+  EXPECT_NE(serve.out.find(words), std::string::npos) << serve.out;
+  const Ran key = run("check -c " + profile("http.toml") + " --set tcp.syn_cookie_key_file=/");
+  EXPECT_EQ(key.code, 2);
+  EXPECT_NE(key.out.find("setting 'tcp.syn_cookie_key_file' = \"/\": / is a directory; name a file"), std::string::npos)
+      << key.out;
+}
+
 TEST(Program, MissingDeviceIsNamed) {
   const Ran ran = run("serve -c " + profile("http.toml") + " --set port.device=net_nope0 -- --no-huge -m 128 --no-pci");
   EXPECT_EQ(ran.code, 1) << ran.out;

@@ -244,23 +244,94 @@ TEST(PosixListen, BeyondTheBacklogSynsAreDroppedUntilSomebodyAccepts) {
   EXPECT_EQ(SocketWorld::ready(w.a, clients[2]), 0) << "its SYN is dropped, not reset";
   EXPECT_GT(w.b_host.shard().counters().drops[Drop::kListenBacklogFull], 0u);
   for (int i = 0; i < 5; ++i) EXPECT_GE(w.accept(w.b, listening), 0) << i;
-  EXPECT_EQ(w.b.counters().accept_overflows, 0u);
   for (const int fd : clients) EXPECT_EQ(SocketWorld::ready(w.a, fd), POLLOUT);
 }
 
-TEST(PosixListen, ConnectionsWithoutAPlaceToWaitAreResetAndCounted) {
-  SocketWorld w(1, {.sockets = 16, .pending = 2});
-  w.listener(w.b, 80, 8);
-  std::vector<int> clients;
-  for (int i = 0; i < 3; ++i) {
-    clients.push_back(w.a.socket(AF_INET));
-    ASSERT_EQ(w.a.connect(clients.back(), SocketWorld::at(2, 80)), -EINPROGRESS);
+/// Clients that all connect in the same moment, their first octet behind it.
+struct Crowd {
+  Crowd(SocketWorld& w, int size, std::uint16_t ports = 1) : world(w) {
+    for (int i = 0; i < size; ++i) {
+      fds.push_back(w.a.socket(AF_INET));
+      const auto port = static_cast<std::uint16_t>(80 + i % ports);
+      EXPECT_EQ(w.a.connect(fds.back(), SocketWorld::at(2, port)), -EINPROGRESS);
+    }
+    w.run();
+    for (const int fd : fds) EXPECT_EQ(w.a.send(fd, octets("x")), 1) << "the SYN was answered";
+    w.run();
   }
+  [[nodiscard]] std::uint64_t connections() const { return world.b_host.shard().counters().connections; }
+  [[nodiscard]] std::uint64_t count(TcpCounter c) const { return world.b_host.shard().counters().tcp[c]; }
+  SocketWorld& world;
+  std::vector<int> fds;
+};
+
+TEST(PosixListen, HandshakesEndOnlyWhereThereIsAPlaceToWaitAndNothingIsLost) {
+  SocketWorld w;
+  const int listening = w.listener(w.b, 80, 2);
+  const Crowd crowd(w, 7);
+  EXPECT_EQ(crowd.connections(), 2u) << "as many as the backlog, although all came at once";
+  EXPECT_GT(crowd.count(TcpCounter::kAcceptOverflow), 0u);
+  for (int i = 0; i < 7; ++i) {
+    const int fd = w.accept(w.b, listening);
+    ASSERT_GE(fd, 0) << i;
+    EXPECT_EQ(w.recv_some(w.b, fd), "x") << "the peer has repeated it";
+  }
+  EXPECT_EQ(crowd.count(TcpCounter::kResetsOut), 0u);
+  for (const int fd : crowd.fds) EXPECT_EQ(SocketWorld::ready(w.a, fd), POLLOUT);
+}
+
+TEST(PosixListen, ListenersShareThePlacesOfTheStack) {
+  SocketWorld w(1, {.sockets = 32, .pending = 3});
+  const int first = w.listener(w.b, 80, 8);
+  const int second = w.listener(w.b, 81, 8);
+  const Crowd crowd(w, 8, 2);
+  EXPECT_EQ(crowd.connections(), 3u);
+  // Whoever gives a place back, gives it to all: accept(), a listener that ends.
+  int accepted = 0;
+  for (int i = 0; i < 2; ++i) accepted += w.b.accept(first) >= 0 || w.b.accept(second) >= 0 ? 1 : 0;
+  EXPECT_EQ(accepted, 2);
+  w.run(Duration::seconds(10));
+  EXPECT_EQ(crowd.connections(), 5u);
+  EXPECT_EQ(w.b.close(second), 0);
+  w.run(Duration::seconds(100));
+  while (SocketWorld::ready(w.b, first) != 0) {
+    accepted += w.b.accept(first) >= 0 ? 1 : 0;
+    w.run(Duration::seconds(100));
+  }
+  EXPECT_GE(accepted, 4) << "all of the first listener";
+}
+
+// Its connection comes and dies in one burst: the place is free again.
+TEST(PosixListen, AConnectionThatDiesAtBirthLeavesItsPlace) {
+  SocketWorld w(1, {.sockets = 16, .pending = 1});
+  const int listening = w.listener(w.b, 80, 1);
+  for (int i = 0; i < 3; ++i) {
+    const int fd = w.a.socket(AF_INET);
+    ASSERT_EQ(w.connect(w.a, fd, SocketWorld::at(2, 80)), 0);
+    SocketWorld::set_linger(w.a, fd, 0);
+    w.a.close(fd);
+    w.run();
+    EXPECT_EQ(w.b.accept(listening), -EAGAIN) << "nothing of it is left";
+  }
+  const int fd = w.a.socket(AF_INET);
+  ASSERT_EQ(w.connect(w.a, fd, SocketWorld::at(2, 80)), 0);
   w.run();
-  EXPECT_EQ(w.b.counters().accept_overflows, 1u);
-  int reset = 0;
-  for (const int fd : clients) reset += SocketWorld::option(w.a, fd, SOL_SOCKET, SO_ERROR) == ECONNRESET ? 1 : 0;
-  EXPECT_EQ(reset, 1);
+  EXPECT_GE(w.b.accept(listening), 0);
+}
+
+TEST(PosixListen, ALargerBacklogTakesInWhoWaits) {
+  SocketWorld w;
+  const int listening = w.listener(w.b, 80, 1);
+  const Crowd crowd(w, 1);
+  const int fd = w.a.socket(AF_INET);
+  ASSERT_EQ(w.a.connect(fd, SocketWorld::at(2, 80)), -EINPROGRESS);
+  w.run(Duration::ms(500));
+  EXPECT_EQ(SocketWorld::ready(w.a, fd), 0);
+  ASSERT_EQ(w.b.listen(listening, 2), 0);
+  EXPECT_EQ(w.connect(w.a, fd, SocketWorld::at(2, 80)), -EALREADY);
+  EXPECT_TRUE(w.wait(w.a, fd, POLLOUT));
+  w.run();
+  EXPECT_EQ(crowd.connections(), 2u);
 }
 
 TEST(PosixAccept, EmfileLeavesTheConnectionWaiting) {

@@ -80,6 +80,25 @@ TEST(PosixSetsockopt, WhatIsSetIsSaidBeforeAndDuringAConnectionAndInherited) {
   }
 }
 
+// Also when it is set on a listener that listens already.
+TEST(PosixSetsockopt, TheCodePointOfAListenerIsInItsSynAcks) {
+  SocketWorld w;
+  w.listening = w.listener(w.b, 80);
+  int seen = -1;
+  w.world.egress(1).set_filter([&](Instant, VirtualLink::Octets& frame) {
+    constexpr std::size_t kTos = 15;
+    constexpr std::size_t kFlags = 14 + 20 + 13;
+    if (frame.size() > kFlags && frame[kFlags] == (kSyn | kAck)) seen = frame[kTos];
+    return true;
+  });
+  for (const int tos : {0x28, 0xb8}) {
+    ASSERT_EQ(set(w.b, w.listening, IPPROTO_IP, IP_TOS, tos), 0);
+    const auto both = w.connected();
+    EXPECT_EQ(option(w.b, both.b, IPPROTO_IP, IP_TOS), tos);
+    EXPECT_EQ(seen, tos);
+  }
+}
+
 TEST(PosixSetsockopt, LingerIsKept) {
   SocketWorld w;
   const int fd = w.a.socket(AF_INET);

@@ -301,21 +301,73 @@ TEST_P(Rfc4987, ConnectionsThatRunOutBeforeTheAckAreWaitedFor) {
   }
 }
 
-TEST_P(Rfc4987, APausedListenerNeitherAnswersSynsNorTakesAcks) {
+TEST_P(Rfc4987, AListenerWithoutRoomNeitherAnswersSynsNorTakesAcks) {
   Ladder l(setup());
   ListenerConfig listener;
   listener.port = Ladder::kListenPort;
+  listener.backlog = 16;
   l.send(seg(kSyn).mss(1460));
   l.expect(seg(kSyn | kAck).seq(0).ack(1));
-  ASSERT_TRUE(l.shard().pause_listening(listener, true));
+  listener.accept_room = 0;
+  ASSERT_TRUE(l.shard().adjust_listener(listener));
   l.send(seg(kAck).seq(1).data("GET"));
   l.expect_nothing();
   EXPECT_EQ(l.state(), TcpState::kSynReceived);
   EXPECT_EQ(l.count(TcpCounter::kAcceptOverflow), 1u);
-  ASSERT_TRUE(l.shard().pause_listening(listener, false));
+  EXPECT_EQ(l.dropped(Drop::kListenBacklogFull), 1u);
+  const Ladder::Flow first = l.new_flow(40'001);
+  l.send(seg(kSyn).mss(1460));
+  l.expect_nothing();
+  EXPECT_EQ(l.count(TcpCounter::kBacklogDrops), 1u);
+  l.flow = first;
+  l.expect_within(Duration::ms(990), Duration::ms(1010), seg(kSyn | kAck).seq(0).ack(1));
+  listener.accept_room = kUnlimitedRoom;
+  ASSERT_TRUE(l.shard().adjust_listener(listener));
   l.send(seg(kAck).seq(1).data("GET"));
   EXPECT_EQ(l.state(), TcpState::kEstablished);
   EXPECT_EQ(l.service().received(), "GET");
+}
+
+// Also within one burst, by entries and by cookies, of one listener and of all that share the places.
+TEST_P(Rfc4987, NoMoreConnectionsAreMadeThanThereArePlaces) {
+  for (const SynCookieMode cookies : {SynCookieMode::kAuto, SynCookieMode::kAlways}) {
+    for (const bool shared : {false, true}) {
+      SCOPED_TRACE(testing::Message() << "cookies " << static_cast<int>(cookies) << ", shared " << shared);
+      LadderSetup s = setup();
+      s.tcp.syn_cookies = cookies;
+      Ladder l(s);
+      ListenerConfig listener;
+      listener.port = Ladder::kListenPort;
+      listener.backlog = 16;
+      std::uint32_t places = 3;
+      if (shared) listener.shared_room = &places;
+      listener.accept_room = shared ? kUnlimitedRoom : 3;
+      ASSERT_TRUE(l.shard().adjust_listener(listener));
+      std::vector<std::vector<std::uint8_t>> acks;
+      for (std::uint16_t port = 1; port <= 8; ++port) {
+        (void)l.new_flow(port);
+        l.send(seg(kSyn).mss(1460));
+        const auto syn_ack = l.next();
+        ASSERT_TRUE(syn_ack);
+        acks.push_back(l.build(seg(kAck).seq(1).raw_ack(syn_ack->tcp.seq + 1).data("x")));
+      }
+      l.send_frames(acks);
+      EXPECT_EQ(l.shard().counters().connections, 3u);
+      EXPECT_EQ(l.count(TcpCounter::kAcceptOverflow), 5u);
+      EXPECT_EQ(l.count(TcpCounter::kResetsOut), 0u);
+      if (shared) {
+        EXPECT_EQ(places, 0u);
+      }
+      // Two places more, and everybody tries again.
+      places = 2;
+      listener.accept_room = shared ? kUnlimitedRoom : 2;
+      ASSERT_TRUE(l.shard().adjust_listener(listener));
+      l.send_frames(acks);
+      EXPECT_EQ(l.shard().counters().connections, 5u);
+      EXPECT_EQ(l.service().received().substr(0, 5), "xxxxx");
+      EXPECT_EQ(l.shard().broken_invariant(), "");
+    }
+  }
 }
 
 TEST_P(Rfc4987, HandshakesUnderWayAreResetWhenEverythingIs) {
@@ -328,23 +380,68 @@ TEST_P(Rfc4987, HandshakesUnderWayAreResetWhenEverythingIs) {
   l.expect_gone();
 }
 
-// RFC 9293 3.6.1 while the backlog is full: a new connection still takes over from TIME-WAIT.
-TEST_P(Rfc4987, ATupleInTimeWaitOpensAgainWithACookie) {
+// RFC 9293 3.6.1 (MAY-2) while the backlog is full, or cookies are always sent: a new connection takes over from
+// TIME-WAIT with a number above the old ones, which a cookie could not promise. So it gets an entry.
+TEST_P(Rfc4987, ATupleInTimeWaitOpensAgainWithoutACookie) {
+  for (const SynCookieMode mode : {SynCookieMode::kOff, SynCookieMode::kAuto, SynCookieMode::kAlways}) {
+    for (std::uint64_t key = 0; key < 8; ++key) {
+      LadderSetup s = setup();
+      s.backlog = 2;
+      s.tcp.syn_cookies = mode;
+      s.adjust = [key](ShardConfig& config) {
+        config.isn_key = {key, 5};
+        config.limits.syn_received = 3;
+      };
+      Ladder l(s);
+      l.send(seg(kSyn).mss(1460));
+      l.expect(seg(kSyn | kAck));
+      l.send(seg(kAck));
+      l.close();
+      l.expect(seg(kFin | kAck));
+      l.send(seg(kFin | kAck));
+      ASSERT_EQ(l.state(), TcpState::kTimeWait);
+      const std::uint32_t old_iss = *l.flow.shard_iss;
+      l.forget_sent();
+      if (mode != SynCookieMode::kAlways) fill_backlog(l, 2);
+      const std::uint64_t cookies = l.count(TcpCounter::kSynCookiesSent);
+      l.send(seg(kSyn).seq(100'000).mss(1460));
+      const auto syn_ack = l.next();
+      ASSERT_TRUE(syn_ack);
+      EXPECT_EQ(syn_ack->tcp.flags, kSyn | kAck);
+      EXPECT_GT(SeqNum(syn_ack->tcp.seq), SeqNum(old_iss) + 2u);
+      EXPECT_EQ(l.count(TcpCounter::kSynCookiesSent), cookies);
+      l.send(seg(kAck).seq(100'001).raw_ack(syn_ack->tcp.seq + 1).data("again"));
+      EXPECT_EQ(l.state(), TcpState::kEstablished);
+      EXPECT_NE(l.service().received().find("again"), std::string::npos);
+    }
+  }
+}
+
+// With no entry left at all the SYN is dropped like any other, and TIME-WAIT stays as it is.
+TEST_P(Rfc4987, ATupleInTimeWaitWaitsForAnEntry) {
   LadderSetup s = setup();
   s.backlog = 2;
-  s.tcp.syn_ack_retries = 0;
+  s.tcp.syn_ack_retries = 1;
+  s.adjust = [](ShardConfig& config) { config.limits.syn_received = 2; };
   Ladder l(s);
   l.time_wait();
   l.forget_sent();
+  const Ladder::Flow waiting = l.flow;
   fill_backlog(l, 2);
+  l.flow = waiting;
+  const std::uint64_t dropped = l.dropped(Drop::kListenBacklogFull);
+  l.send(seg(kSyn).seq(100'000).mss(1460));
+  l.expect_nothing();
+  EXPECT_EQ(l.dropped(Drop::kListenBacklogFull), dropped + 1);
+  EXPECT_EQ(l.shard().counters().time_wait, 1u);
+  // Those that are in its way time out.
+  l.advance(Duration::seconds(4));
+  l.forget_sent();
   l.send(seg(kSyn).seq(100'000).mss(1460));
   const auto syn_ack = l.next();
   ASSERT_TRUE(syn_ack);
   EXPECT_EQ(syn_ack->tcp.flags, kSyn | kAck);
-  EXPECT_EQ(l.count(TcpCounter::kSynCookiesSent), 1u);
-  l.send(seg(kAck).seq(100'001).raw_ack(syn_ack->tcp.seq + 1).data("again"));
-  EXPECT_EQ(l.state(), TcpState::kEstablished);
-  EXPECT_NE(l.service().received().find("again"), std::string::npos);
+  EXPECT_EQ(l.shard().counters().time_wait, 0u);
 }
 
 SynCookieKeys shared_keys() { return {HashKey{11, 22}, std::nullopt, true}; }

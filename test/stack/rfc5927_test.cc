@@ -70,6 +70,25 @@ TEST_P(Rfc5927_5_2, HardErrorsAreSoftOnceSynchronized) {
   }
 }
 
+// A passive open in its handshake: nothing but its last timeout ends it (RFC 9293 MUST-56), and no service hears of it.
+TEST_P(Rfc9293_3_9_2_2, ErrorsAboutAHandshakeAreCountedAndEndNothing) {
+  for (const IcmpKind kind : kEveryKind) {
+    SCOPED_TRACE(static_cast<int>(kind));
+    Ladder l(setup());
+    l.syn_received(Open::kPassive);
+    send_icmp(l, icmp_of(l, kind, 0));
+    l.expect_nothing();
+    EXPECT_EQ(l.count(TcpCounter::kIcmpHandshakeErrors), 1u);
+    send_icmp(l, icmp_of(l, kind, 1));
+    EXPECT_EQ(l.dropped(Drop::kIcmpBadSequence), 1u) << "not the number of our SYN-ACK (RFC 5927 4.1)";
+    EXPECT_EQ(l.count(TcpCounter::kIcmpHardErrors) + l.count(TcpCounter::kIcmpSoftErrors), 0u);
+    l.expect_within(Duration::ms(990), Duration::ms(1010), seg(kSyn | kAck).seq(0));
+    l.send(seg(kAck).data("GET"));
+    EXPECT_EQ(l.state(), TcpState::kEstablished);
+    EXPECT_EQ(l.service().count(EventType::kSoftError), 0u);
+  }
+}
+
 // RFC 9293 MUST-47: soft errors are reported, once for each silence.
 TEST_P(Rfc9293_3_9_2_2, SoftErrorIsReportedOnceUntilProgress) {
   Ladder l(setup());

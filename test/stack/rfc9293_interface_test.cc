@@ -209,6 +209,38 @@ TEST_P(Rfc9293_3_9_1_9, CodePointIsTheUsersAndMayChange) {
   EXPECT_EQ(l.expect(seg(kRst | kAck)).packet.dscp, 10);
 }
 
+// Before there is a connection the code point is its listener's, and TIME-WAIT keeps it.
+TEST_P(Rfc9293_3_9_1_9, CodePointOfAListenerIsInSynAcksAndThatOfAConnectionInTimeWait) {
+  for (const SynCookieMode cookies : {SynCookieMode::kAuto, SynCookieMode::kAlways}) {
+    LadderSetup s = setup();
+    s.tcp.dscp = 10;
+    s.tcp.syn_cookies = cookies;
+    Ladder l(s);
+    ListenerConfig listener;
+    listener.port = Ladder::kListenPort;
+    listener.backlog = 16;
+    listener.dscp = std::uint8_t{46};
+    ASSERT_TRUE(l.shard().adjust_listener(listener));
+    l.send(seg(kSyn).mss(1460));
+    EXPECT_EQ(l.expect(seg(kSyn | kAck)).packet.dscp, 46);
+    if (cookies == SynCookieMode::kAuto) {
+      EXPECT_EQ(l.expect_within(Duration::ms(900), Duration::ms(1100), seg(kSyn | kAck)).packet.dscp, 46);
+      l.send(seg(kAck).seq(100'000));
+      EXPECT_EQ(l.expect(seg(kAck)).packet.dscp, 46) << "not acceptable";
+    }
+    l.send(seg(kAck).seq(1));
+    ASSERT_EQ(l.state(), TcpState::kEstablished);
+    l.act([&](Connections& c) { EXPECT_TRUE(c.set_option(l.id(), ConnectionOption::kDscp, 8)); });
+    l.close();
+    EXPECT_EQ(l.expect(seg(kFin | kAck)).packet.dscp, 8);
+    l.send(seg(kFin | kAck).seq(1));
+    EXPECT_EQ(l.expect(seg(kAck)).packet.dscp, 8);
+    ASSERT_EQ(l.state(), TcpState::kTimeWait);
+    l.send(seg(kFin | kAck).seq(1));
+    EXPECT_EQ(l.expect(seg(kAck)).packet.dscp, 8) << "in TIME-WAIT";
+  }
+}
+
 // MUST-24, MUST-28: keepalive is each connection's own, and its time two hours unless the user says another.
 TEST_P(Rfc9293_3_8_4_PerConnection, KeepaliveIsTurnedOnForOneAloneAndWaitsTwoHours) {
   Ladder l(setup());
