@@ -91,6 +91,8 @@ nlohmann::ordered_json group_json(const GroupSnapshot& g) {
   out["buffers_left"] = g.shard.buffers_in_use;
   out["frames_in"] = g.shard.frames_in;
   out["frames_out"] = g.shard.frames_out;
+  out["busy_cycles"] = g.busy_cycles;
+  out["idle_cycles"] = g.idle_cycles;
   out["mailbox_frames"] = g.mailbox_out;
   out["rss_mismatches"] = g.rss_mismatches;
   for (std::size_t i = 0; i < kTcpStateCount; ++i) {

@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
 # Installs what is missing, from a bare Debian 12. Says nothing and does nothing when all is there.
-#   scripts/install-deps.sh [build] [test]     groups; `build` alone when none is named
+#   scripts/install-deps.sh [build] [test] [rates]     groups; `build` alone when none is named
 set -euo pipefail
 
 build_packages=(g++ meson ninja-build pkg-config ccache python3 libdpdk-dev libboost-dev libtomlplusplus-dev
   libcli11-dev libfmt-dev nlohmann-json3-dev libgtest-dev libgmock-dev libbenchmark-dev)
 test_packages=(clang clang-format clang-tidy libclang-rt-14-dev llvm shellcheck valgrind nginx-light apache2-utils wrk
-  curl nftables iproute2 ethtool tcpdump socat procps git)
+  curl nftables iproute2 ethtool tcpdump socat procps git dpdk-dev gnuplot-nox)
+rates_packages=(dpdk-dev valgrind iproute2 procps gnuplot-nox)
 
 wanted=()
 for group in "${@:-build}"; do
   case $group in
     build) wanted+=("${build_packages[@]}") ;;
     test) wanted+=("${test_packages[@]}") ;;
-    *) echo "install-deps: unknown group '$group'; the groups are: build test" >&2; exit 2 ;;
+    rates) wanted+=("${rates_packages[@]}") ;;
+    *) echo "install-deps: unknown group '$group'; the groups are: build test rates" >&2; exit 2 ;;
   esac
 done
 

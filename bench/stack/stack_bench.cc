@@ -4,185 +4,20 @@
 //   build/bench/stack/stack_bench --benchmark_min_time=2
 
 #include <benchmark/benchmark.h>
-#include <x86intrin.h>
 
 #include <algorithm>
-#include <chrono>
 #include <memory>
 
-#include "base/bytes.hh"
 #include "base/drop.hh"
 #include "base/memory.hh"
 #include "base/rng.hh"
-#include "bench_shard.hh"
+#include "server_bench.hh"
 #include "sim/host.hh"
 #include "stack/shard.hh"
 #include "wire/encode.hh"
 
 namespace tidegate {
 namespace {
-
-constexpr std::uint16_t kPort = 80;
-constexpr unsigned kPackets = 6;
-
-double tsc_hz() {
-  static const double hz = [] {
-    const auto start = std::chrono::steady_clock::now();
-    const std::uint64_t from = __rdtsc();
-    while (std::chrono::steady_clock::now() - start < std::chrono::milliseconds(50)) {
-    }
-    const std::uint64_t to = __rdtsc();
-    return static_cast<double>(to - from) /
-           std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  }();
-  return hz;
-}
-
-/// The server's shard: 10.0.0.1 with everybody else behind the gateway 10.0.0.2, at a million connections a second.
-struct Server {
-  PageResource memory;
-  BenchFrames frames{8192};
-  BenchServer service;
-  std::unique_ptr<TxBurst> out = std::make_unique<TxBurst>(frames.backend());
-  std::unique_ptr<Shard> shard;
-  Instant now = Instant::from_ns(1'000'000'000);
-
-  Server(std::uint32_t connections, std::uint32_t time_wait, SynCookieMode cookies = SynCookieMode::kAuto) {
-    ShardConfig config = sim_host_config(1);
-    config.interface.gateway4 = sim_address4(2);
-    config.limits.connections = connections;
-    config.limits.syn_received = connections;
-    config.limits.connections_v6 = 16;
-    config.limits.time_wait = time_wait + time_wait / 4 + 1024;
-    config.limits.time_wait_v6 = 16;
-    // At a connection each microsecond, this is how long TIME-WAIT lasts so that `time_wait` of them stand.
-    config.tcp.msl_ms = time_wait / 2000 + 1;
-    config.tcp.syn_cookies = cookies;
-    auto created = Shard::create(config, now, &memory);
-    if (!created) {
-      std::fprintf(stderr, "stack_bench: %s\n", created.error().message.c_str());
-      std::exit(1);
-    }
-    shard = std::move(created).value();
-    ListenerConfig listener;
-    listener.port = kPort;
-    listener.backlog = connections;
-    listener.service = shard->add_service(service);
-    if (!shard->listen(listener)) std::exit(1);
-  }
-  ~Server() { shard->release_frames(*out); }
-};
-
-/// What the clients know of one connection.
-struct Client {
-  FlowKey key;
-  SeqNum seq;
-  SeqNum ack;
-};
-
-class ServerBench {
- public:
-  ServerBench(unsigned concurrent, std::uint32_t time_wait, bool offload)
-      : server_(concurrent + 64, time_wait),
-        clients_(concurrent),
-        headers_(make_header_template(sim_mac(2), sim_mac(1), 0, false)),
-        offload_(offload) {}
-
-  /// Opens, uses and closes all connections; returns the cycles the shard took.
-  std::uint64_t round() {
-    cycles_ = 0;
-    for (Client& client : clients_) {
-      // 198.18.0.0/15 is for benchmarks (RFC 2544); each tuple comes again after eight billion others.
-      ++tuple_;
-      client.key.local = IpAddress::v4(198, 18, 0, 0).plus(tuple_ / 64'000 % 131'072);
-      client.key.local_port = static_cast<std::uint16_t>(1024 + tuple_ % 64'000);
-      client.key.remote = sim_address4(1);
-      client.key.remote_port = kPort;
-      client.seq = SeqNum(static_cast<std::uint32_t>(tuple_ * 1'000'003));
-      client.ack = SeqNum{};
-    }
-    phase(kSyn, 0, 1);
-    phase(kAck | kPsh, 64, 129);
-    phase(kFin | kAck, 0, 0);
-    return cycles_;
-  }
-  [[nodiscard]] Server& server() { return server_; }
-  [[nodiscard]] std::uint64_t lost() const { return lost_; }
-
- private:
-  /// One segment from each client; the answer moves its `ack` by `answer_len`, SYN and FIN included.
-  void phase(unsigned flags, unsigned payload, std::uint32_t answer_len) {
-    for (std::size_t from = 0; from < clients_.size(); from += kMaxBurst) {
-      const std::size_t n = std::min<std::size_t>(kMaxBurst, clients_.size() - from);
-      std::array<Frame, kMaxBurst> burst;
-      for (std::size_t i = 0; i < n; ++i) burst[i] = build(clients_[from + i], flags, payload);
-      // A million a second over three bursts for each connection.
-      server_.now += Duration::ns(static_cast<std::int64_t>(n) * 1000 / 3);
-      const std::uint64_t start = __rdtsc();
-      server_.shard->poll(server_.now, *server_.out);
-      server_.shard->receive_burst(server_.now, {burst.data(), n}, *server_.out);
-      server_.shard->expire_timers(server_.now, *server_.out, kMaxBurst * 2);
-      server_.out->flush();
-      cycles_ += __rdtsc() - start;
-      collect(from, n, (flags & kSyn) != 0, answer_len);
-    }
-  }
-
-  Frame build(Client& client, unsigned flags, unsigned payload) {
-    Frame frame = server_.frames.take();
-    SegmentOut out;
-    out.seq = client.seq;
-    out.ack = client.ack;
-    out.flags = static_cast<std::uint8_t>(flags);
-    out.window = 65535;
-    out.payload_len = static_cast<std::uint16_t>(payload);
-    if ((flags & kSyn) != 0) {
-      out.options = kOptMss | kOptWindowScale | kOptSackPermitted;
-      out.mss = 1460;
-      out.window_scale = 7;
-    }
-    std::uint8_t* data = frame.data + tcp_header_length(headers_, out);
-    std::memset(data, 'G', payload);
-    if (!encode_tcp(headers_, client.key, out, checksum_partial(data, payload), TxOffload{}, frame)) std::exit(1);
-    if (offload_) frame.flags = kRxIpChecksumGood | kRxL4ChecksumGood;
-    client.seq += payload + ((flags & (kSyn | kFin)) != 0 ? 1u : 0u);
-    return frame;
-  }
-
-  /// Takes in what the server sent; answers its questions for the gateway's address, which cost it a repetition.
-  void collect(std::size_t from, std::size_t n, bool syn, std::uint32_t answer_len) {
-    std::size_t answers = 0;
-    for (const Frame& frame : server_.frames.sent()) {
-      if (load_be16(frame.data + 12) == 0x0806) {
-        asked_ = true;
-      } else if (answers < n) {
-        Client& client = clients_[from + answers++];
-        if (syn) client.ack = SeqNum(load_be32(frame.data + 14 + 20 + 4));
-        client.ack += answer_len;
-      }
-      server_.frames.give(frame);
-    }
-    server_.frames.sent().clear();
-    if (asked_) {
-      asked_ = false;
-      Frame reply = server_.frames.take();
-      if (!encode_arp_reply({sim_mac(2), 0}, sim_address4(2), sim_mac(1), sim_address4(1), reply)) std::exit(1);
-      server_.shard->receive_burst(server_.now, {&reply, 1}, *server_.out);
-      server_.out->flush();
-      if (answers < n) return collect(from, n, syn, answer_len);
-    }
-    lost_ += n - answers;
-  }
-
-  Server server_;
-  std::vector<Client> clients_;
-  HeaderTemplate headers_;
-  bool offload_;
-  bool asked_ = false;
-  std::uint64_t tuple_ = 0;
-  std::uint64_t cycles_ = 0;
-  std::uint64_t lost_ = 0;
-};
 
 /// Cycles per connection of each round. The median stands for them: on a shared machine the mean counts the neighbours.
 class Rounds {
@@ -265,12 +100,7 @@ void BM_SynFlood(benchmark::State& state) {
   };
   const auto round = [&](std::span<Frame> burst) {
     server.now += Duration::us(6);
-    const std::uint64_t start = __rdtsc();
-    server.shard->poll(server.now, *server.out);
-    server.shard->receive_burst(server.now, burst, *server.out);
-    server.shard->expire_timers(server.now, *server.out, kMaxBurst * 2);
-    server.out->flush();
-    const std::uint64_t cycles = __rdtsc() - start;
+    const std::uint64_t cycles = server.turn(burst);
     for (const Frame& frame : server.frames.sent()) server.frames.give(frame);
     server.frames.sent().clear();
     return cycles;

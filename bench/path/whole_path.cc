@@ -1,0 +1,151 @@
+// One connection's whole path through a server's shard, and how it grows. One mode a run, one line of JSON; callgrind
+// counts its instructions when it is run under valgrind.
+//
+//   whole_path connections [--rounds R] [--concurrent C] [--idle N] [--time-wait N] [--shards S] [--checksums]
+//   whole_path latency [--load PERCENT] [--connections N]
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <fstream>
+#include <string>
+#include <string_view>
+
+#include "base/rng.hh"
+#include "latency.hh"
+#include "server_bench.hh"
+
+namespace tidegate {
+namespace {
+
+struct Options {
+  std::string_view mode;
+  std::uint64_t rounds = 200;
+  std::uint64_t concurrent = 64;
+  std::uint64_t idle = 0;
+  std::uint64_t time_wait = 1000;
+  std::uint64_t shards = 1;
+  std::uint64_t load_percent = 50;
+  std::uint64_t connections = 200'000;
+  /// Received checksums are verified in software.
+  bool checksums = false;
+};
+
+[[noreturn]] void usage(const char* why) {
+  std::fprintf(stderr, "whole_path: %s; its head tells what it takes\n", why);
+  std::exit(2);
+}
+
+Options parse(int argc, char** argv) {
+  if (argc < 2) usage("a mode is needed");
+  Options options;
+  options.mode = argv[1];
+  for (int i = 2; i < argc; ++i) {
+    const std::string_view name = argv[i];
+    if (name == "--checksums") {
+      options.checksums = true;
+      continue;
+    }
+    std::uint64_t* value = name == "--rounds"        ? &options.rounds
+                           : name == "--concurrent"  ? &options.concurrent
+                           : name == "--idle"        ? &options.idle
+                           : name == "--time-wait"   ? &options.time_wait
+                           : name == "--shards"      ? &options.shards
+                           : name == "--load"        ? &options.load_percent
+                           : name == "--connections" ? &options.connections
+                                                     : nullptr;
+    if (value == nullptr || ++i == argc) usage("unknown option, or one without its number");
+    const char* end = argv[i] + std::strlen(argv[i]);
+    if (std::from_chars(argv[i], end, *value).ptr != end) usage("not a number");
+  }
+  if (options.concurrent == 0 || options.shards == 0 || options.rounds == 0) usage("there must be something to do");
+  return options;
+}
+
+/// Memory of this process that is really there.
+std::uint64_t resident_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("VmRSS:")) return std::stoull(line.substr(6)) * 1024;
+  }
+  return 0;
+}
+
+double median(std::vector<double>& values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+/// Rounds of connections through each shard in turn, over as many idle connections and TIME-WAIT entries as asked for.
+int run_connections(const Options& options) {
+  const auto concurrent = static_cast<unsigned>(options.concurrent);
+  const auto time_wait = static_cast<std::uint32_t>(options.time_wait);
+  const auto idle = static_cast<std::uint32_t>(options.idle);
+  std::vector<std::unique_ptr<ServerBench>> shards;
+  for (std::uint64_t s = 0; s < options.shards; ++s) {
+    shards.push_back(std::make_unique<ServerBench>(concurrent, time_wait, !options.checksums, idle));
+    (void)shards.back()->round();
+  }
+  const std::uint64_t empty = resident_bytes();
+  for (const auto& shard : shards) shard->open_idle(options.idle);
+  const std::uint64_t with_idle = resident_bytes();
+  // Until TIME-WAIT entries come and go at the same rate.
+  for (const auto& shard : shards) {
+    for (std::uint64_t done = 0; done < options.time_wait; done += options.concurrent) (void)shard->round();
+  }
+  const std::uint64_t with_time_wait = resident_bytes();
+  std::vector<double> cycles;
+  for (std::uint64_t r = 0; r < options.rounds; ++r) {
+    for (const auto& shard : shards) {
+      cycles.push_back(static_cast<double>(shard->round()) / static_cast<double>(concurrent));
+    }
+  }
+  bool good = true;
+  ShardCounters counters;
+  for (const auto& shard : shards) {
+    counters = shard->server().shard->counters();
+    good = good && shard->lost() == 0 && counters.tcp[TcpCounter::kRetransmittedSegments] == 0 &&
+           counters.tcp[TcpCounter::kTimeWaitSkipped] == 0 && counters.connections == options.idle &&
+           counters.tcp[TcpCounter::kClosedNormal] + options.idle == counters.tcp[TcpCounter::kAccepted];
+  }
+  const double each = median(cycles);
+  std::printf(
+      "{\"good\": %s, \"cycles_per_connection\": %.1f, \"connections_per_s\": %.0f, \"tsc_hz\": %.0f, "
+      "\"connections\": %llu, \"idle\": %llu, \"time_wait\": %llu, \"shards\": %llu, \"concurrent\": %u, "
+      "\"idle_bytes\": %llu, \"time_wait_bytes\": %llu}\n",
+      good ? "true" : "false", each, tsc_hz() / each, tsc_hz(),
+      static_cast<unsigned long long>(options.rounds * options.concurrent * options.shards),
+      static_cast<unsigned long long>(counters.connections), static_cast<unsigned long long>(counters.time_wait),
+      static_cast<unsigned long long>(options.shards), concurrent, static_cast<unsigned long long>(with_idle - empty),
+      static_cast<unsigned long long>(with_time_wait - with_idle));
+  return good ? 0 : 1;
+}
+
+int run_latency(const Options& options) {
+  // What the shard can do at most: full bursts, one after another.
+  ServerBench full(64 * 64, 1'000'000, !options.checksums);
+  for (int i = 0; i < 100; ++i) (void)full.round();
+  std::vector<double> cycles;
+  for (int i = 0; i < 100; ++i) cycles.push_back(static_cast<double>(full.round()) / (64 * 64));
+  const double rate = tsc_hz() / median(cycles) * static_cast<double>(options.load_percent) / 100;
+  LatencyBench bench(rate, !options.checksums);
+  const LatencyResult result = bench.run(options.connections);
+  std::printf(
+      "{\"good\": %s, \"max_per_s\": %.0f, \"offered_per_s\": %.0f, \"packets\": %llu, \"mean_burst\": %.2f, "
+      "\"p50_us\": %.3f, \"p90_us\": %.3f, \"p99_us\": %.3f, \"p999_us\": %.3f, \"max_us\": %.3f}\n",
+      result.good ? "true" : "false", tsc_hz() / median(cycles), rate, static_cast<unsigned long long>(result.packets),
+      result.mean_burst, result.quantile_us(0.5), result.quantile_us(0.9), result.quantile_us(0.99),
+      result.quantile_us(0.999), result.quantile_us(1.0));
+  return result.good ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace tidegate
+
+int main(int argc, char** argv) {
+  const tidegate::Options options = tidegate::parse(argc, argv);
+  if (options.mode == "connections") return tidegate::run_connections(options);
+  if (options.mode == "latency") return tidegate::run_latency(options);
+  tidegate::usage("the modes are: connections latency");
+}

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Benchmarks of the whole path: connections a second, cycles, instructions and cache lines for each, over devices and
+# without, against Linux's TCP and testpmd's ceiling; and how they grow. Installs what it needs, builds, prints a table.
+#   scripts/rates.sh [--quick] [--only NAME]... [--json FILE] [--svg FILE] [--dperf PROGRAM]
+#   scripts/rates.sh --help         all options and cases
+# As root it runs in namespaces of its own, reserves huge pages meanwhile, and leaves nothing behind.
+#   TIDEGATE_TEST_DIR   where the build goes (default: build-test/ in the tree)
+set -euo pipefail
+here=$PWD
+cd "$(dirname "$0")/.."
+root=$PWD
+build=${TIDEGATE_TEST_DIR:-$root/build-test}/release
+export CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=1
+scripts/install-deps.sh build rates
+settings='-Dwerror=true -Dcpp_args=-g1'
+if [[ ! -f $build/build.ninja || $(cat "$build/.settings" 2>/dev/null) != "CXX=${CXX:-} $settings" ]]; then
+  rm -rf "$build"
+  read -ra words <<<"$settings"
+  meson setup "$build" "$root" "${words[@]}" >/dev/null
+  # As scripts/test.sh notes it, which builds the same.
+  echo "CXX=${CXX:-} $settings" >"$build/.settings"
+fi
+ninja -C "$build" app/tidegate bench/path/whole_path bench/kernel/kernel_tcp | tail -n 1 >&2
+export PYTHONDONTWRITEBYTECODE=1
+cd "$here"
+run=(python3 "$root/bench/rates/rates.py" --build "$build" "$@")
+if [[ $(id -u) -eq 0 ]] && unshare --mount --net --pid --fork --kill-child true 2>/dev/null; then
+  export TIDEGATE_RATES_INSIDE=1
+  # A /run of our own keeps named namespaces and DPDK's files to ourselves.
+  exec unshare --mount --net --pid --fork --kill-child --mount-proc bash -c 'mount -t tmpfs tmpfs /run; exec "$@"' - "${run[@]}"
+fi
+exec "${run[@]}"
