@@ -1,4 +1,4 @@
-// getsockopt() and setsockopt(): which options there are, their ranges (as Linux has them), and TCP_INFO.
+// getsockopt() and setsockopt(): which options there are, their ranges (as Linux has them). TCP_INFO is in tcp_info.cc.
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -8,85 +8,26 @@
 #include <cstring>
 #include <string_view>
 
+#include "socket/give.hh"
 #include "socket/socket_stack.hh"
 #include "tcp/extra.hh"
 
 namespace tidegate {
 namespace {
 
-/// Linux's numbers for the states, which TCP_INFO shows.
-int linux_state(TcpState state) {
-  switch (state) {
-    case TcpState::kEstablished:
-      return TCP_ESTABLISHED;
-    case TcpState::kSynSent:
-      return TCP_SYN_SENT;
-    case TcpState::kSynReceived:
-      return TCP_SYN_RECV;
-    case TcpState::kFinWait1:
-      return TCP_FIN_WAIT1;
-    case TcpState::kFinWait2:
-      return TCP_FIN_WAIT2;
-    case TcpState::kTimeWait:
-      return TCP_TIME_WAIT;
-    case TcpState::kCloseWait:
-      return TCP_CLOSE_WAIT;
-    case TcpState::kLastAck:
-      return TCP_LAST_ACK;
-    case TcpState::kListen:
-      return TCP_LISTEN;
-    case TcpState::kClosing:
-      return TCP_CLOSING;
-    default:
-      return TCP_CLOSE;
-  }
-}
-
-/// What is known of a connection, in Linux's form. Fields we have no figure for stay 0; README.md names them.
-tcp_info info_of(const ConnectionInfo& c) {
-  tcp_info info{};
-  info.tcpi_state = static_cast<std::uint8_t>(linux_state(c.state));
-  info.tcpi_ca_state = c.in_recovery ? TCP_CA_Recovery : c.retransmits > 0 ? TCP_CA_Loss : TCP_CA_Open;
-  info.tcpi_retransmits = c.retransmits;
-  info.tcpi_probes = c.probes;
-  info.tcpi_backoff = c.retransmits;
-  info.tcpi_options =
-      static_cast<std::uint8_t>((c.timestamps ? TCPI_OPT_TIMESTAMPS : 0) | (c.sack ? TCPI_OPT_SACK : 0) |
-                                (c.window_scaling ? TCPI_OPT_WSCALE : 0));
-  info.tcpi_snd_wscale = c.send_scale & 15u;
-  info.tcpi_rcv_wscale = c.receive_scale & 15u;
-  info.tcpi_rto = c.rto_ms * 1000;
-  info.tcpi_snd_mss = c.mss;
-  info.tcpi_rcv_mss = c.announced_mss;
-  info.tcpi_advmss = c.announced_mss;
-  const std::uint32_t mss = std::max<std::uint32_t>(c.mss, 1);
-  info.tcpi_unacked = (c.in_flight_bytes + mss - 1) / mss;
-  info.tcpi_last_ack_recv = c.since_heard_ms;
-  info.tcpi_rtt = c.smoothed_rtt_us;
-  info.tcpi_rttvar = c.rtt_variance_us;
-  info.tcpi_snd_ssthresh = c.ssthresh_bytes >= 0x3fff'ffff ? 0x7fff'ffff : c.ssthresh_bytes / mss;
-  info.tcpi_snd_cwnd = c.cwnd_bytes / mss;
-  info.tcpi_rcv_space = c.receive_window_bytes;
-  return info;
-}
-
-/// Copies as much as the caller has room for, as getsockopt() does, and says how much that was.
-int give(std::span<const std::uint8_t> from, void* value, socklen_t* length) {
-  const std::size_t n = std::min<std::size_t>(from.size(), *length);
-  std::memcpy(value, from.data(), n);
-  *length = static_cast<socklen_t>(n);
-  return 0;
-}
-
 template <class T>
 int give(const T& from, void* value, socklen_t* length) {
-  return give({reinterpret_cast<const std::uint8_t*>(&from), sizeof from}, value, length);
+  return give_octets({reinterpret_cast<const std::uint8_t*>(&from), sizeof from}, value, length);
 }
 
 bool is_traffic_class(int domain, int level, int name) {
   return (level == IPPROTO_IP && name == IP_TOS) ||
          (level == IPPROTO_IPV6 && name == IPV6_TCLASS && domain == AF_INET6);
 }
+
+/// Linux's names (and its TCP_CA_NAME_MAX), by TcpConfig::Congestion.
+constexpr std::array<std::string_view, 2> kCongestionNames = {"cubic", "reno"};
+constexpr std::size_t kCongestionNameMax = 16;
 
 std::uint32_t default_value(const ConnectionSettings& d, ConnectionOption option) {
   switch (option) {
@@ -108,6 +49,8 @@ std::uint32_t default_value(const ConnectionSettings& d, ConnectionOption option
       return d.send_buffer_bytes;
     case ConnectionOption::kReceiveBuffer:
       return d.receive_buffer_bytes;
+    case ConnectionOption::kCongestion:
+      return static_cast<std::uint32_t>(d.congestion);
     default:
       return 0;
   }
@@ -200,6 +143,16 @@ int SocketStack::set_traffic_class(Socket& s, int value) {
   return result;
 }
 
+/// TCP_CONGESTION, by name.
+int SocketStack::set_congestion(Socket& s, const void* value, socklen_t length) {
+  if (length < 1) return -EINVAL;
+  std::string_view name(static_cast<const char*>(value), std::min<std::size_t>(length, kCongestionNameMax));
+  name = name.substr(0, name.find('\0'));
+  const auto found = std::find(kCongestionNames.begin(), kCongestionNames.end(), name);
+  if (found == kCongestionNames.end()) return -ENOENT;
+  return set_connection(s, ConnectionOption::kCongestion, static_cast<std::uint32_t>(found - kCongestionNames.begin()));
+}
+
 int SocketStack::setsockopt(int fd, int level, int name, const void* value, socklen_t length) {
   Socket* s = find(fd);
   if (s == nullptr) return -EBADF;
@@ -212,6 +165,7 @@ int SocketStack::setsockopt(int fd, int level, int name, const void* value, sock
     s->options.linger_s = static_cast<std::uint16_t>(std::clamp(l.l_linger, 0, 65535));
     return 0;
   }
+  if (level == IPPROTO_TCP && name == TCP_CONGESTION) return set_congestion(*s, value, length);
   const bool traffic_class = is_traffic_class(s->domain, level, name);
   if (level != SOL_SOCKET && level != IPPROTO_TCP && level != IPPROTO_IPV6 && !traffic_class) return -ENOPROTOOPT;
   int number = 0;
@@ -314,18 +268,12 @@ int SocketStack::getsockopt(int fd, int level, int name, void* value, socklen_t*
     return give(linger{s->options.linger ? 1 : 0, s->options.linger_s}, value, length);
   }
   if (level == IPPROTO_TCP && name == TCP_CONGESTION) {
-    const std::string_view control = calls_.congestion_control();
-    std::array<char, 16> text{};
-    std::copy_n(control.begin(), std::min(control.size(), text.size() - 1), text.begin());
+    const std::string_view control = kCongestionNames[connection_value(*s, ConnectionOption::kCongestion)];
+    std::array<char, kCongestionNameMax> text{};
+    std::copy_n(control.begin(), control.size(), text.begin());
     return give(text, value, length);
   }
-  if (level == IPPROTO_TCP && name == TCP_INFO) {
-    ConnectionInfo c;
-    if (!calls_.info(s->id, c)) {
-      c.state = s->state == State::kListening ? TcpState::kListen : TcpState::kClosed;
-    }
-    return give(info_of(c), value, length);
-  }
+  if (level == IPPROTO_TCP && name == TCP_INFO) return give_info(*s, value, length);
   int number = 0;
   int result = -ENOPROTOOPT;
   if (level == SOL_SOCKET) {

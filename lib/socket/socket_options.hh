@@ -10,7 +10,7 @@
 
 namespace tidegate {
 
-inline constexpr std::size_t kConnectionOptions = static_cast<std::size_t>(ConnectionOption::kReceiveBuffer) + 1;
+inline constexpr std::size_t kConnectionOptions = static_cast<std::size_t>(ConnectionOption::kCongestion) + 1;
 
 struct SocketOptions {
   bool reuse_address = false;

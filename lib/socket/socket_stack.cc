@@ -159,6 +159,7 @@ int SocketStack::connect(int fd, const Endpoint& remote) {
   s->state = State::kConnecting;
   s->remote = remote;
   s->told_connected = s->shut_read = s->peer_finished = false;
+  s->sent = s->received = 0;
   ConnectionInfo info;
   // A socket that holds a port keeps its place in the list; only the address may be filled in.
   if (calls_.info(s->id, info)) s->local = {info.key.local, info.key.local_port};

@@ -116,6 +116,8 @@ class SocketStack final : private Service {
     std::uint32_t next_port;
     /// Next of those accepted in this burst.
     std::uint32_t next_new;
+    /// Octets of this connection that send() has taken and recv() has given.
+    std::uint64_t sent, received;
     SocketOptions options;
   };
 
@@ -169,6 +171,10 @@ class SocketStack final : private Service {
   [[nodiscard]] std::uint32_t connection_value(const Socket& s, ConnectionOption option) const;
   [[nodiscard]] int set_connection(Socket& s, ConnectionOption option, std::uint32_t value);
   void apply_options(Socket& s);
+  [[nodiscard]] int set_congestion(Socket& s, const void* value, socklen_t length);
+
+  // tcp_info.cc
+  [[nodiscard]] int give_info(const Socket& s, void* value, socklen_t* length) const;
 
   Shard& shard_;
   mutable Connections calls_;

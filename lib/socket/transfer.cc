@@ -56,6 +56,7 @@ std::int64_t SocketStack::sendmsg(int fd, std::span<const std::span<const std::u
     sent += static_cast<std::int64_t>(n);
     if (n < part.size()) break;
   }
+  s->sent += static_cast<std::uint64_t>(sent);
   return sent > 0 || !asked ? sent : -EAGAIN;
 }
 
@@ -87,9 +88,13 @@ std::int64_t SocketStack::recvmsg(int fd, std::span<const std::span<std::uint8_t
   const bool peek = (flags & MSG_PEEK) != 0;
   if ((flags & MSG_TRUNC) != 0) {
     const std::size_t n = std::min<std::size_t>(wanted, status.readable);
-    return static_cast<std::int64_t>(peek ? n : calls_.discard(s->id, n));
+    if (peek) return static_cast<std::int64_t>(n);
+    const std::size_t gone = calls_.discard(s->id, n);
+    s->received += gone;
+    return static_cast<std::int64_t>(gone);
   }
   const std::size_t n = calls_.read(s->id, parts, peek);
+  if (!peek) s->received += n;
   return n > 0 ? static_cast<std::int64_t>(n) : -EAGAIN;
 }
 

@@ -32,7 +32,6 @@ bool Connections::set_option(ConnectionId id, ConnectionOption option, std::uint
 }
 std::uint32_t Connections::option(ConnectionId id, ConnectionOption option) const { return engine_.option(id, option); }
 const ConnectionSettings& Connections::default_settings() const { return engine_.default_settings(); }
-std::string_view Connections::congestion_control() const { return engine_.congestion_control(); }
 void Connections::set_user(ConnectionId id, std::uint64_t user) { engine_.set_user(id, user); }
 bool Connections::alive(ConnectionId id) const { return engine_.alive(id); }
 Instant Connections::now() const { return engine_.now(); }
@@ -67,6 +66,7 @@ bool Connections::info(ConnectionId id, ConnectionInfo& out) const {
   out.in_recovery = hot->has(kTcbInRecovery);
   out.unreachable = hot->has(kTcbSoftError);
   out.urgent_bytes = engine_.urgent_bytes(id.index);
+  out.transfer = engine_.facts(id.index);
   return true;
 }
 

@@ -11,13 +11,13 @@
 
 #include <cstdint>
 #include <span>
-#include <string_view>
 #include <utility>
 
 #include "base/address.hh"
 #include "base/time.hh"
 #include "tcp/event.hh"
 #include "tcp/state.hh"
+#include "tcp/transfer_facts.hh"
 
 namespace tidegate {
 
@@ -89,6 +89,7 @@ struct ConnectionInfo {
   bool unreachable = false;
   /// How far urgent data reach beyond what has been offered (EventType::kUrgent); 0: there are none.
   std::uint32_t urgent_bytes = 0;
+  TransferFacts transfer;
 };
 
 /// The calls a service may make, inside on_events() or on_poll() only.
@@ -138,8 +139,6 @@ class Connections {
   bool set_option(ConnectionId id, ConnectionOption option, std::uint32_t value);
   [[nodiscard]] std::uint32_t option(ConnectionId id, ConnectionOption option) const;
   [[nodiscard]] const ConnectionSettings& default_settings() const;
-  /// Linux's name of the congestion control in use.
-  [[nodiscard]] std::string_view congestion_control() const;
 
   /// Events of this burst that are already made keep the value they had.
   void set_user(ConnectionId id, std::uint64_t user);

@@ -180,7 +180,7 @@ void TcpEngine::remove_acknowledged(std::uint32_t index, std::uint32_t octets) {
 /// Congestion avoidance with CUBIC needs its state, slow start none.
 void TcpEngine::window_grows(std::uint32_t index, std::uint32_t octets) {
   const bool avoid = (cold_[index].ack_mode & kCwndLimited) != 0 && cold_[index].cwnd >= cold_[index].ssthresh;
-  const bool wanted = avoid && config_.tcp.congestion == TcpConfig::Congestion::kCubic;
+  const bool wanted = avoid && settings(index).congestion == TcpConfig::Congestion::kCubic;
   congestion_on_ack(wanted ? flow_with_state(index) : flow(index), octets);
 }
 

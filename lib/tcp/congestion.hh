@@ -31,8 +31,10 @@ struct CongestionFlow {
   CongestionState* state;
   const TcpConfig& config;
   std::uint32_t now_ms;
+  /// The connection's own, if its user chose one.
+  TcpConfig::Congestion algorithm = config.congestion;
 
-  [[nodiscard]] bool cubic() const { return state != nullptr && config.congestion == TcpConfig::Congestion::kCubic; }
+  [[nodiscard]] bool cubic() const { return state != nullptr && algorithm == TcpConfig::Congestion::kCubic; }
 };
 
 /// The connection exists.

@@ -34,6 +34,7 @@ ConnectionSettings settings_of(const TcpConfig& tcp) {
   settings.user_timeout_ms = tcp.user_timeout_ms;
   settings.nagle = tcp.nagle;
   settings.dscp = tcp.dscp;
+  settings.congestion = tcp.congestion;
   return settings;
 }
 

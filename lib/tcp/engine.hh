@@ -41,6 +41,7 @@
 #include "tcp/syn_cookie.hh"
 #include "tcp/tcb.hh"
 #include "tcp/time_wait.hh"
+#include "tcp/transfer_facts.hh"
 #include "timer/timer_wheel.hh"
 #include "wire/decode.hh"
 #include "wire/segment.hh"
@@ -145,10 +146,7 @@ class TcpEngine {
   /// Any thread: rows of buckets [first, ...) until `max` rows; returns the next bucket, or the bucket count at the
   /// end.
   std::uint32_t snapshot(std::uint32_t first_bucket, std::size_t max, std::vector<TcpSnapshotRow>& rows) const;
-  /// As TCP_CONGESTION names it.
-  [[nodiscard]] std::string_view congestion_control() const {
-    return config_.tcp.congestion == TcpConfig::Congestion::kCubic ? "cubic" : "reno";
-  }
+  [[nodiscard]] TransferFacts facts(std::uint32_t index) const;
   /// Any thread.
   [[nodiscard]] bool draining() const { return draining_; }
   [[nodiscard]] std::uint32_t bucket_count() const { return table_.bucket_count(); }
@@ -208,7 +206,8 @@ class TcpEngine {
   /// For congestion.hh: as it is, or with a CongestionState if the pool has one left.
   [[nodiscard]] CongestionFlow flow(std::uint32_t index) {
     TcbExtra* const known = extra(index);
-    return {hot_[index], cold_[index], known == nullptr ? nullptr : &known->congestion, config_.tcp, now_ms_};
+    return {hot_[index], cold_[index], known == nullptr ? nullptr : &known->congestion,
+            config_.tcp, now_ms_,      settings(index).congestion};
   }
   [[nodiscard]] CongestionFlow flow_with_state(std::uint32_t index) {
     static_cast<void>(want_extra(index));

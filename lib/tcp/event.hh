@@ -61,6 +61,8 @@ enum class ConnectionOption : std::uint8_t {
   /// At most what the configuration gives each connection.
   kSendBuffer,
   kReceiveBuffer,
+  /// Which congestion control: a value of TcpConfig::Congestion.
+  kCongestion,
 };
 
 enum class EventType : std::uint8_t {

@@ -15,6 +15,7 @@
 
 #include "base/memory.hh"
 #include "base/seq_num.hh"
+#include "tcp/config.hh"
 #include "tcp/congestion_state.hh"
 #include "tcp/recovery_state.hh"
 
@@ -46,6 +47,7 @@ struct ConnectionSettings {
   std::uint8_t keepalive_probes = 0;
   std::uint8_t syn_retries = 0;
   std::uint8_t dscp = 0;
+  TcpConfig::Congestion congestion = TcpConfig::Congestion::kCubic;
   bool keepalive = false;
   bool nagle = true;
   /// Only full segments leave, until it is taken off or a timeout passes.
@@ -90,6 +92,13 @@ struct PathState {
   [[nodiscard]] bool idle() const { return reported == 0 && full == 0; }
 };
 
+/// What was sent again, for those who watch (transfer_facts.hh). Keeps nothing in its place: it goes with the rest.
+struct TransferTotals {
+  std::uint64_t retransmitted_bytes = 0;
+  std::uint32_t retransmitted_segments = 0;
+  std::uint32_t dsacks = 0;
+};
+
 struct alignas(64) TcbExtra {
   ReassemblyState reassembly;
   ConnectionSettings settings;
@@ -99,6 +108,7 @@ struct alignas(64) TcbExtra {
   RecoveryState recovery;
   UrgentState urgent;
   PathState path;
+  TransferTotals totals;
   /// The connection it belongs to; kNone while it is free.
   std::uint32_t owner = kNone;
 };

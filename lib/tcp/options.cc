@@ -79,6 +79,17 @@ bool TcpEngine::set_option(ConnectionId id, ConnectionOption option, std::uint32
       if (value > 63) return false;
       own.dscp = static_cast<std::uint8_t>(value);
       break;
+    case ConnectionOption::kCongestion: {
+      if (value > static_cast<std::uint32_t>(TcpConfig::Congestion::kNewReno)) return false;
+      const auto algorithm = static_cast<TcpConfig::Congestion>(value);
+      if (algorithm == own.congestion) break;
+      own.congestion = algorithm;
+      // The windows stay; what the other one would have restored, or grown by, says nothing now.
+      CongestionState& state = extra(index)->congestion;
+      state.cubic = CubicState{};
+      state.undo.valid = false;
+      break;
+    }
     case ConnectionOption::kSendBuffer:
       own.send_buffer_bytes = std::clamp(value, kLeastBuffer, std::max(kLeastBuffer, config_.tcp.send_buffer_bytes));
       break;
@@ -116,6 +127,8 @@ std::uint32_t TcpEngine::option(ConnectionId id, ConnectionOption option) const 
       return own.syn_retries;
     case ConnectionOption::kDscp:
       return own.dscp;
+    case ConnectionOption::kCongestion:
+      return static_cast<std::uint32_t>(own.congestion);
     case ConnectionOption::kSendBuffer:
       return own.send_buffer_bytes;
     case ConnectionOption::kReceiveBuffer:

@@ -364,6 +364,10 @@ void TcpEngine::emit_segment(std::uint32_t index, SeqNum seq, std::uint32_t len,
   if ((flags & kFin) != 0) hot.set(kTcbFinSent);
   if (seq < cold.snd_max) {
     counters_.add(TcpCounter::kRetransmittedSegments);
+    if (TcbExtra* known = extra(index)) {
+      ++known->totals.retransmitted_segments;
+      known->totals.retransmitted_bytes += len;
+    }
     hot.clear(kTcbTiming);  // Karn
   } else if (!hot.has(kTcbTiming) && cold.retransmits == 0) {
     hot.set(kTcbTiming);

@@ -103,6 +103,7 @@ bool TcpEngine::take_sack_blocks(std::uint32_t index, const Segment& segment, Re
   const bool repeated = reports_duplicate(segment, duplicate);
   if (repeated) {
     counters_.add(TcpCounter::kDsacksIn);
+    ++extra(index)->totals.dsacks;
     const bool of_probe = r.has(kPhaseProbeRepeated) && duplicate.right == r.probe_end;
     if (!of_probe && !r.has(kPhaseDsackRound)) {
       r.set(kPhaseDsackRound);
@@ -320,7 +321,10 @@ void TcpEngine::probe_ack(std::uint32_t index, const Segment& segment, bool adva
   if (known == nullptr) return;
   SackBlock duplicate;
   const bool reported = reports_duplicate(segment, duplicate);
-  if (reported) counters_.add(TcpCounter::kDsacksIn);
+  if (reported) {
+    counters_.add(TcpCounter::kDsacksIn);
+    ++known->totals.dsacks;
+  }
   probe_ack(index, known->recovery, segment, advanced, reported);
 }
 

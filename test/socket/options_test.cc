@@ -31,7 +31,7 @@ TEST(PosixSetsockopt, UnknownLevelsNamesAndSizesAreRefused) {
   EXPECT_EQ(set(w.a, fd, SOL_SOCKET, SO_BROADCAST, 1), -ENOPROTOOPT);
   EXPECT_EQ(set(w.a, fd, SOL_SOCKET, SO_ERROR, 1), -ENOPROTOOPT);
   EXPECT_EQ(set(w.a, fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, 1), -ENOPROTOOPT);
-  EXPECT_EQ(set(w.a, fd, IPPROTO_TCP, TCP_CONGESTION, 1), -ENOPROTOOPT) << "one for all, by configuration";
+  EXPECT_EQ(set(w.a, fd, IPPROTO_TCP, TCP_CONGESTION, 1), -ENOENT) << "a name";
   EXPECT_EQ(set(w.a, fd, IPPROTO_IP, IP_TTL, 1), -ENOPROTOOPT);
   EXPECT_EQ(set(w.a, fd, IPPROTO_IPV6, IPV6_TCLASS, 1), -ENOPROTOOPT) << "of an IPv4 socket";
   EXPECT_EQ(set(w.a, fd, IPPROTO_IP, IP_TOS, 256), -EINVAL);
@@ -288,10 +288,71 @@ TEST(LinuxTcp7, InfoSaysWhatIsKnown) {
   length = 1;
   ASSERT_EQ(w.a.getsockopt(both.a, IPPROTO_TCP, TCP_INFO, &info, &length), 0) << "as much as there is room for";
   EXPECT_EQ(length, 1u);
+}
+
+std::string congestion_of(SocketStack& stack, int fd) {
   std::array<char, 16> name{};
-  length = sizeof name;
-  ASSERT_EQ(w.a.getsockopt(both.a, IPPROTO_TCP, TCP_CONGESTION, name.data(), &length), 0);
-  EXPECT_EQ(std::string_view(name.data()), w.a_host.shard().connections().congestion_control());
+  socklen_t length = sizeof name;
+  EXPECT_EQ(stack.getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name.data(), &length), 0);
+  return name.data();
+}
+
+int set_congestion(SocketStack& stack, int fd, std::string_view name) {
+  return stack.setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name.data(), static_cast<socklen_t>(name.size()));
+}
+
+TEST(LinuxTcp7, CongestionControlIsChosenByNameForOneConnectionAndInherited) {
+  SocketWorld w;
+  w.listening = w.listener(w.b, 80);
+  EXPECT_EQ(congestion_of(w.b, w.listening), "cubic") << "the configuration's";
+  EXPECT_EQ(set_congestion(w.b, w.listening, "bbr"), -ENOENT);
+  EXPECT_EQ(set_congestion(w.b, w.listening, "renown"), -ENOENT);
+  EXPECT_EQ(set_congestion(w.b, w.listening, ""), -EINVAL);
+  ASSERT_EQ(set_congestion(w.b, w.listening, "reno"), 0);
+  const auto both = w.connected();
+  EXPECT_EQ(congestion_of(w.a, both.a), "cubic");
+  EXPECT_EQ(congestion_of(w.b, both.b), "reno");
+  const std::string_view padded("cubic\0", 6);
+  ASSERT_EQ(set_congestion(w.b, both.b, padded), 0);
+  EXPECT_EQ(congestion_of(w.b, both.b), "cubic");
+  EXPECT_EQ(congestion_of(w.b, w.listening), "reno");
+}
+
+// RFC 5681 halves, RFC 9438 takes three tenths: the choice shows in the window after one loss.
+TEST(LinuxTcp7, CongestionControlDecidesWhatALossCosts) {
+  std::uint32_t share[2] = {};
+  for (const bool reno : {false, true}) {
+    SocketWorld w;
+    const auto both = w.connected();
+    if (reno) {
+      ASSERT_EQ(set_congestion(w.a, both.a, "reno"), 0);
+    }
+    ConnectionInfo info;
+    std::uint32_t before = 0;
+    int data = 0;
+    w.world.egress(0).set_filter([&](Instant, VirtualLink::Octets& frame) {
+      // The 30th full segment is lost, once.
+      if (frame.size() < 1400 || ++data != 30) return true;
+      EXPECT_EQ(w.a.connection_info(both.a, info), 0);
+      before = info.in_flight_bytes;
+      return false;
+    });
+    const std::string much(150'000, 'm');
+    std::size_t sent = 0;
+    std::size_t received = 0;
+    std::vector<std::uint8_t> sink(65536);
+    ASSERT_TRUE(w.until([&] {
+      const std::int64_t n = w.a.send(both.a, octets(std::string_view(much).substr(sent)));
+      if (n > 0) sent += static_cast<std::size_t>(n);
+      const std::int64_t got = w.b.recv(both.b, sink);
+      if (got > 0) received += static_cast<std::size_t>(got);
+      if (w.a.connection_info(both.a, info) == 0 && info.in_recovery) share[reno ? 1 : 0] = info.ssthresh_bytes;
+      return received == much.size();
+    }));
+    ASSERT_GT(before, 0u);
+    ASSERT_GT(share[reno ? 1 : 0], 0u);
+  }
+  EXPECT_GT(share[0], share[1]) << "CUBIC keeps more";
 }
 
 // Everything is sized at start: without room for its options setsockopt() says so, and a connection goes on without.
