@@ -48,6 +48,9 @@ std::uint64_t load_le64(const std::uint8_t* p) {
   return std::endian::native == std::endian::little ? word : __builtin_bswap64(word);
 }
 
+/// SipHash reads little-endian words; this is the one whose octets stand in network order in the message.
+constexpr std::uint64_t big_endian_word(std::uint64_t value) { return __builtin_bswap64(value); }
+
 }  // namespace
 
 std::uint64_t siphash24(const HashKey& key, std::span<const std::uint8_t> data) {
@@ -61,15 +64,23 @@ std::uint64_t siphash24(const HashKey& key, std::span<const std::uint8_t> data) 
   return state.finish();
 }
 
+/// Word by word, the last one being the length in its top octet: no octet string is made first.
 std::uint64_t siphash24(const HashKey& key, const FlowKey& flow, std::uint32_t salt) {
-  std::uint8_t raw[40];
-  store_be64(raw, flow.local.hi);
-  store_be64(raw + 8, flow.local.lo);
-  store_be64(raw + 16, flow.remote.hi);
-  store_be64(raw + 24, flow.remote.lo);
-  store_be32(raw + 32, flow.ports());
-  store_be32(raw + 36, salt);
-  return siphash24(key, raw);
+  SipState state(key);
+  const std::uint64_t last = big_endian_word((std::uint64_t{flow.ports()} << 32) | salt);
+  if (flow.is_v4()) {
+    state.absorb(big_endian_word((std::uint64_t{flow.local.v4_value()} << 32) | flow.remote.v4_value()));
+    state.absorb(last);
+    state.absorb(std::uint64_t{16} << 56);
+    return state.finish();
+  }
+  state.absorb(big_endian_word(flow.local.hi));
+  state.absorb(big_endian_word(flow.local.lo));
+  state.absorb(big_endian_word(flow.remote.hi));
+  state.absorb(big_endian_word(flow.remote.lo));
+  state.absorb(last);
+  state.absorb(std::uint64_t{40} << 56);
+  return state.finish();
 }
 
 }  // namespace tidegate

@@ -25,9 +25,9 @@ std::uint32_t Neighbours::find(IpAddress address) const {
   return table_.find(hash_of(address), [&](std::uint32_t i) { return entries_[i].address == address; });
 }
 
-std::uint32_t Neighbours::get(IpAddress address) {
+std::uint32_t Neighbours::look_up(IpAddress address) {
   const std::uint32_t known = find(address);
-  if (known != kNone) return known;
+  if (known != kNone) return latest_ = known;
   const std::uint32_t i = pool_.allocate();
   if (i == kNone) return kNone;
   if (!table_.insert(hash_of(address), i)) {
@@ -37,6 +37,7 @@ std::uint32_t Neighbours::get(IpAddress address) {
   Neighbour* fresh = new (&entries_[i]) Neighbour;
   fresh->address = address;
   const InterfaceConfig& config = local_.config();
+  fresh->gateway = config.gateway4 == address || config.gateway6 == address;
   fresh->headers = make_header_template(config.mac, MacAddress{}, config.vlan_id, !address.is_v4(), config.ttl);
   return i;
 }
@@ -45,6 +46,7 @@ void Neighbours::remove(std::uint32_t i) {
   table_.erase(hash_of(entries_[i].address), i);
   entries_[i].address = IpAddress{};
   entries_[i].resolved = false;
+  entries_[i].gateway = false;
   pool_.free(i);
 }
 

@@ -30,6 +30,8 @@ struct Neighbour {
   std::uint8_t asked = 0;
   /// In the list of those with a question open.
   bool probing = false;
+  /// A gateway of ours: others are reached through it.
+  bool gateway = false;
   std::uint32_t confirmed_ms = 0;
   std::uint32_t asked_ms = 0;
   HeaderTemplate headers;
@@ -42,10 +44,19 @@ class Neighbours {
   [[nodiscard]] static std::size_t memory_bytes(std::uint32_t capacity);
 
   /// The entry for `address`, made if need be; kNone when the cache is full.
-  [[nodiscard]] std::uint32_t get(IpAddress address);
+  [[nodiscard]] std::uint32_t get(IpAddress address) {
+    // Most packets go where the one before went: to the gateway. An entry that was removed has no address.
+    return latest_ != kNone && entries_[latest_].address == address ? latest_ : look_up(address);
+  }
   [[nodiscard]] std::uint32_t find(IpAddress address) const;
   [[nodiscard]] Neighbour& operator[](std::uint32_t i) { return entries_[i]; }
   [[nodiscard]] std::uint32_t count() const { return pool_.in_use(); }
+
+  /// Whether packets to `remote` go through entry `i`: it is our gateway (of its family), or `remote` itself.
+  [[nodiscard]] bool leads_to(std::uint32_t i, IpAddress remote) const {
+    const Neighbour& n = entries_[i];
+    return (n.gateway && n.address.is_v4() == remote.is_v4()) || n.address == remote;
+  }
 
   /// Called for every packet to entry `i`: asks when it must. True when the entry may be used now.
   bool usable(std::uint32_t i, std::uint32_t now_ms, TxBurst& out) {
@@ -83,6 +94,7 @@ class Neighbours {
   };
 
   [[nodiscard]] std::uint64_t hash_of(IpAddress address) const;
+  std::uint32_t look_up(IpAddress address);
   bool refresh(std::uint32_t i, std::uint32_t now_ms, TxBurst& out);
   void ask(std::uint32_t i, std::uint32_t now_ms, TxBurst& out);
   void send_waiting(std::uint32_t i, TxBurst& out);
@@ -101,6 +113,8 @@ class Neighbours {
   std::array<std::uint32_t, kMaxProbing> probing_;
   std::size_t n_probing_ = 0;
   std::uint32_t ticked_ms_ = 0;
+  /// The entry found last.
+  std::uint32_t latest_ = kNone;
 };
 
 }  // namespace tidegate

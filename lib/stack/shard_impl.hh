@@ -28,7 +28,16 @@ struct Shard::Impl {
   static void transmit_intents(void* context, TxIntent* intents, unsigned count);
   void transmit(const TxIntent& intent);
   /// Index of the neighbour that packets of `intent` go through, or kNone.
-  std::uint32_t route(const TxIntent& intent);
+  std::uint32_t route(const TxIntent& intent) {
+    // A connection remembers its neighbour. The slot may have changed hands since; the entry tells.
+    if (intent.tcb != kNone) {
+      const std::uint16_t path = engine.hot_at(intent.tcb).path;
+      if (path != 0 && neighbours.leads_to(path - 1u, intent.key.remote)) [[likely]]
+        return path - 1u;
+    }
+    return find_route(intent);
+  }
+  std::uint32_t find_route(const TxIntent& intent);
 
   // control.cc: everything that is not TCP
   void other_packet(const OtherPacket& packet, bool learn_only, TxBurst& out);
@@ -37,7 +46,7 @@ struct Shard::Impl {
   void echo(const OtherPacket& packet, bool learn_only, TxBurst& out);
   void announce(TxBurst& out);
 
-  [[nodiscard]] std::uint32_t now_ms() const { return static_cast<std::uint32_t>(engine.now().as_ms()); }
+  [[nodiscard]] std::uint32_t now_ms() const { return engine.now_ms(); }
   [[nodiscard]] LinkSource link() const { return {config.interface.mac, config.interface.vlan_id}; }
 
   ShardConfig config;

@@ -15,16 +15,7 @@ void Shard::Impl::transmit_intents(void* context, TxIntent* intents, unsigned co
   }
 }
 
-std::uint32_t Shard::Impl::route(const TxIntent& intent) {
-  // A connection remembers its neighbour. The slot may have changed hands since; the address tells.
-  if (intent.tcb != kNone) {
-    const std::uint16_t path = engine.hot_at(intent.tcb).path;
-    if (path != 0) {
-      const IpAddress known = neighbours[path - 1u].address;
-      const auto& gateway = intent.key.is_v4() ? config.interface.gateway4 : config.interface.gateway6;
-      if (known == intent.key.remote || (gateway && known == *gateway)) return path - 1u;
-    }
-  }
+std::uint32_t Shard::Impl::find_route(const TxIntent& intent) {
   const auto hop = local.next_hop(intent.key.remote);
   if (!hop) {
     drops.add(Drop::kNeighbourUnresolved);

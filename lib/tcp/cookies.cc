@@ -118,7 +118,6 @@ void TcpEngine::cookie_arrives(const Segment& segment, std::uint64_t hash, TcpLi
     counters_.add(TcpCounter::kAcceptOverflow);
     return drop(room ? Drop::kConnectionTableFull : Drop::kListenBacklogFull);
   }
-  ++table_version_;
   listener.take_room();
   TcbHot& hot = hot_[index];
   if (foreign) hot.set(kTcbForeignTimestamps);

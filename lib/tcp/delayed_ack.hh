@@ -26,8 +26,12 @@ enum AckMode : std::uint8_t {
 /// The connection begins, or goes on after a pause: enough quick ACKs for a peer in slow start to fill half our window,
 /// at least 2 and at most what is configured.
 inline void ack_quickly(const TcbHot& hot, TcbCold& cold, const TcpConfig& config) {
-  const std::uint32_t segments = config.receive_buffer_bytes / (2u * std::max<std::uint32_t>(hot.mss, 1));
-  const unsigned count = std::min<unsigned>(std::clamp<std::uint32_t>(segments, 2, 16), config.quick_acks);
+  constexpr std::uint32_t kMost = 16;
+  const std::uint32_t two = 2u * std::max<std::uint32_t>(hot.mss, 1);
+  // Nearly always more than enough; a division would take longer than all the rest.
+  const std::uint32_t segments =
+      config.receive_buffer_bytes >= kMost * two ? kMost : std::max(config.receive_buffer_bytes / two, 2u);
+  const unsigned count = std::min<unsigned>(segments, config.quick_acks);
   if (count > (cold.ack_mode & kAckQuickMask))
     cold.ack_mode = static_cast<std::uint8_t>((cold.ack_mode & ~kAckQuickMask) | count);
 }

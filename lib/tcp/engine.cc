@@ -258,15 +258,14 @@ void TcpEngine::free_unused(std::uint32_t index) {
 
 /// An active open.
 std::uint32_t TcpEngine::create(const FlowKey& key, std::uint64_t hash, TcpState from, TcpState to) {
-  const std::uint32_t index = allocate_tcb(key, initial_sequence_number(config_.isn_key, key, now_),
-                                           config_.tcp.timestamps ? timestamp_offset(config_.isn_key, key) : 0);
+  const InitialNumbers first = initial_numbers(config_.isn_key, key, now_);
+  const std::uint32_t index = allocate_tcb(key, first.iss, config_.tcp.timestamps ? first.timestamp_offset : 0);
   if (index == kNone) return kNone;
   TcbHot& hot = hot_[index];
   if (!table_.insert(hash, make_ref(RefKind::kTcb, index))) {
     free_unused(index);
     return kNone;
   }
-  ++table_version_;
   count_arrow(from, to);
   hot.state = to;
   ++in_state_[static_cast<std::size_t>(to)];
@@ -316,7 +315,6 @@ void TcpEngine::release(std::uint32_t index, CloseReason reason, TcpState via) {
   if (hot.has(kTcbDead)) return;
   if (!hot.has(kTcbDetached)) {
     table_.erase(hash_of(key_of(index)), make_ref(RefKind::kTcb, index));
-    ++table_version_;
     transition(hot, via);
     --in_state_[static_cast<std::size_t>(via)];
   }

@@ -39,6 +39,7 @@
 #include "tcp/scoreboard.hh"
 #include "tcp/syn_cache.hh"
 #include "tcp/syn_cookie.hh"
+#include "tcp/table_ref.hh"
 #include "tcp/tcb.hh"
 #include "tcp/time_wait.hh"
 #include "tcp/transfer_facts.hh"
@@ -64,6 +65,7 @@ class TcpEngine {
   /// An ICMP error that quotes a segment of ours (RFC 5927).
   void icmp_error(const OtherPacket& error);
   [[nodiscard]] Instant now() const { return now_; }
+  [[nodiscard]] std::uint32_t now_ms() const { return now_ms_; }
   void receive_burst(std::span<const Segment> segments);
   /// Events gathered since the last call; valid until after_delivery(), which must follow.
   [[nodiscard]] std::span<Event> take_events();
@@ -163,14 +165,6 @@ class TcpEngine {
   /// Timeouts and probes in a row of a connection that its service has closed (Linux's tcp_orphan_retries).
   static constexpr std::uint8_t kOrphanRetries = 8;
 
-  /// What a table reference leads to: the upper two bits.
-  enum class RefKind : std::uint32_t { kTcb = 0, kTimeWait4 = 1, kTimeWait6 = 2, kSyn = 3 };
-  static constexpr std::uint32_t kRefIndexMask = 0x3fff'ffff;
-  static std::uint32_t make_ref(RefKind kind, std::uint32_t index) {
-    return (static_cast<std::uint32_t>(kind) << 30) | index;
-  }
-  static RefKind kind_of(std::uint32_t ref) { return static_cast<RefKind>(ref >> 30); }
-
   // engine.cc: identity and life cycle
   [[nodiscard]] std::uint64_t hash_of(const FlowKey& key) const { return flow_hash(config_.table_key, key); }
   [[nodiscard]] bool matches(std::uint32_t ref, const FlowKey& key) const;
@@ -234,10 +228,11 @@ class TcpEngine {
   TcpListener* find_listener(const FlowKey& key);
   void update_send_window(TcbHot& hot, TcbCold& cold, const Segment& segment);
 
-  // lanes.cc
+  // lanes.cc: each false when the reference must do it; nothing has been changed then
   [[nodiscard]] bool fits_lane(const TcbHot& hot, const TcbCold& cold, const Segment& segment) const;
-  /// False when the reference must look at the segment; nothing has been changed then.
   bool lane_arrives(std::uint32_t index, const Segment& segment);
+  bool lane_handshake(std::uint32_t index, const Segment& segment);
+  bool lane_output(std::uint32_t index);
 
   // acknowledge.cc: what an acceptable ACK does
   void acknowledged(std::uint32_t index, const Segment& segment);
@@ -440,8 +435,9 @@ class TcpEngine {
   ConnectionSettings default_settings_;
 
   FlowTable table_;
-  /// Raised whenever an entry comes or goes, so that a burst notices when its look-ups have aged.
-  std::uint64_t table_version_ = 0;
+  /// Raised when a TIME-WAIT entry goes, perhaps for the sake of another connection: what a burst has looked up may be
+  /// gone.
+  std::uint64_t evictions_ = 0;
   IndexPool pool_;
   IndexPool pool_v6_;
   FixedArray<TcbHot> hot_;

@@ -4,11 +4,10 @@
 #include <algorithm>
 
 #include "tcp/engine.hh"
+#include "tcp/ticks.hh"
 
 namespace tidegate {
 namespace {
-
-bool earlier(std::uint32_t a, std::uint32_t b) { return static_cast<std::int32_t>(a - b) < 0; }
 
 /// Octets and pieces of one queue; `last` is its last chunk.
 struct QueueSum {

@@ -1,7 +1,7 @@
 #pragma once
-/// Initial sequence numbers (RFC 6528): ISN = M + F(local, remote, secret), M a 4 us clock, F SipHash-2-4. The
-/// timestamp offset (RFC 7323 7.1) comes from the same hash with another salt. Thread rule: pure. Cost: about 60
-/// cycles.
+/// Initial sequence numbers (RFC 6528): ISN = M + F(local, remote, secret), M a 4 us clock, F the lower half of
+/// SipHash-2-4. The timestamp offset (RFC 7323 7.1) is its upper half: halves of a PRF's output say nothing of each
+/// other. Thread rule: pure. Cost: about 40 cycles, for one or for both.
 
 #include <cstdint>
 
@@ -11,13 +11,19 @@
 
 namespace tidegate {
 
-[[nodiscard]] inline SeqNum initial_sequence_number(const HashKey& key, const FlowKey& flow, Instant now) {
+struct InitialNumbers {
+  SeqNum iss;
+  std::uint32_t timestamp_offset = 0;
+};
+
+[[nodiscard]] inline InitialNumbers initial_numbers(const HashKey& key, const FlowKey& flow, Instant now) {
+  const std::uint64_t hash = siphash24(key, flow, 0);
   const auto clock = static_cast<std::uint32_t>(now.as_ns() / 4000);
-  return SeqNum(clock + static_cast<std::uint32_t>(siphash24(key, flow, 0)));
+  return {SeqNum(clock + static_cast<std::uint32_t>(hash)), static_cast<std::uint32_t>(hash >> 32)};
 }
 
 [[nodiscard]] inline std::uint32_t timestamp_offset(const HashKey& key, const FlowKey& flow) {
-  return static_cast<std::uint32_t>(siphash24(key, flow, 1));
+  return static_cast<std::uint32_t>(siphash24(key, flow, 0) >> 32);
 }
 
 }  // namespace tidegate

@@ -5,14 +5,17 @@
 
 #include <algorithm>
 
+#include "tcp/congestion.hh"
+#include "tcp/delayed_ack.hh"
 #include "tcp/engine.hh"
+#include "tcp/rtt.hh"
+#include "tcp/timestamps.hh"
 
 namespace tidegate {
 namespace {
 
 constexpr StateSet kLaneStates = bit(TcpState::kEstablished) | bit(TcpState::kFinWait1) | bit(TcpState::kFinWait2) |
                                  bit(TcpState::kCloseWait) | bit(TcpState::kClosing) | bit(TcpState::kLastAck);
-constexpr StateSet kReceiving = bit(TcpState::kEstablished) | bit(TcpState::kFinWait1) | bit(TcpState::kFinWait2);
 
 /// Nothing of this may be going on.
 constexpr std::uint32_t kNotInLane =
@@ -80,6 +83,81 @@ bool TcpEngine::lane_arrives(std::uint32_t index, const Segment& segment) {
   if (len > 0) schedule_ack(index);
   // Eighth step, the FIN.
   if (segment.has(kFin)) process_fin(index);
+  return true;
+}
+
+/// The ACK that ends a passive open's handshake, on the Tcb it has just made (SYN-RECEIVED): nothing is in flight and
+/// nothing queued. The caller has found SEG.ACK to be ISS+1. What 3.10.7.4 does here, and nothing else.
+bool TcpEngine::lane_handshake(std::uint32_t index, const Segment& segment) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  if ((segment.flags & ~kPsh) != kAck || segment.seq != hot.rcv_nxt || segment.ack != cold.snd_max) return false;
+  if (segment.ecn == 3 || segment.sack_count != 0 || segment.has_option(kOptUserTimeout)) return false;
+  const std::uint32_t len = segment.payload_len;
+  if (len > static_cast<std::uint32_t>(hot.rcv_adv - hot.rcv_nxt)) return false;
+  if (segment.has_option(kOptTimestamps) != hot.has(kTcbTimestamps)) return false;
+  if (hot.has(kTcbTimestamps)) {
+    if (timestamp_before(segment.ts_value, cold.ts_recent)) return false;
+    cold.ts_recent = segment.ts_value;
+    cold.ts_recent_ms = now_ms_;
+  }
+  ++lane_segments_;
+  if (hot.has(kTcbTiming) && !hot.has(kTcbSynRetransmitted)) rtt_sample(cold, now_us_ - cold.rtt_start_us, config_.tcp);
+  hot.clear(kTcbTiming);
+  hot.snd_una = hot.snd_nxt = segment.ack;
+  hot.snd_wnd = static_cast<std::uint32_t>(segment.window) << hot.send_shift();
+  cold.max_snd_wnd = std::max(cold.max_snd_wnd, hot.snd_wnd);
+  cold.snd_wl1 = segment.seq;
+  cold.snd_wl2 = segment.ack;
+  established(index);
+  if (len == 0) return true;
+  if (accept_in_order(index, segment.payload, len)) {
+    schedule_ack(index);
+  } else {
+    drop(Drop::kTcpReceiveBufferFull);
+    hot.set(kTcbAckNow);
+    mark_dirty(index);
+  }
+  return true;
+}
+
+/// Nothing is in flight, nothing was lost, and all that is queued, with our FIN if that is next, fits one segment and
+/// every window: the answer of a short connection. What output.cc's output_data() and send_next() come to then.
+bool TcpEngine::lane_output(std::uint32_t index) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  constexpr std::uint32_t kNotHere = kTcbAbort | kTcbSynUnacked | kTcbRetransmit | kTcbProbe | kTcbInRecovery |
+                                     kTcbFinSent | kTcbSettings | kTcbEcn | kTcbWantWritable;
+  if (hot.has(kNotHere) || cold.extra != kNone || pacer_.on()) return false;
+  if (hot.snd_nxt != hot.snd_una || cold.snd_max != hot.snd_una) return false;
+  const std::uint32_t len = cold.tx_bytes;
+  const bool fin = hot.has(kTcbFinQueued);
+  const std::uint32_t room = std::min(cold.cwnd, hot.snd_wnd);
+  if ((len == 0 && !fin) || len > hot.mss || len + (fin ? 1u : 0u) > room) return false;
+  if (cold.reassembly_head != kNone || (cold.duplicate_acks | cold.retransmits) != 0) return false;
+  if ((hot.has(kTcbOrphan) && cold.rx_bytes > 0) || (default_settings_.cork && !fin)) return false;
+  if (len > 0 && idle_ms(cold) > cold.rto_ms) return false;
+
+  const SeqNum seq = hot.snd_una;
+  TxIntent& intent = intents_.next();
+  fill_header(index, intent, seq, static_cast<std::uint8_t>(kAck | (len > 0 ? kPsh : 0) | (fin ? kFin : 0)));
+  intent.segment.payload_len = static_cast<std::uint16_t>(len);
+  if (len > 0) {
+    intent.chunk = cold.tx_cursor = hot.tx_head;
+    intent.chunk_offset = 0;
+    cold.tx_cursor_seq = seq;
+    ack_data_sent(cold, tick_ - cold.last_heard_tick, config_.tcp);
+    counters_.add(TcpCounter::kDataOctetsOut, len);
+  }
+  intents_.push();
+  hot.snd_nxt = cold.snd_max = seq + len + (fin ? 1u : 0u);
+  if (!hot.has(kTcbTiming)) {
+    cold.rtt_seq = hot.snd_nxt;
+    cold.rtt_start_us = now_us_;
+  }
+  hot.set(kTcbTiming | (fin ? kTcbFinSent : 0u));
+  congestion_note_output(hot, cold, data_in_flight(hot), false);
+  if ((cold.timers & kTimersSend) == 0 || may_probe(index)) arm_loss_timer(index);
   return true;
 }
 

@@ -54,7 +54,6 @@ void TcpEngine::add_syn_entry(const Segment& segment, std::uint64_t hash, TcpLis
     if (i != kNone) syn_.remove(i);
     return drop(Drop::kConnectionTableFull);
   }
-  ++table_version_;
   ++listener.syn_received;
   counters_.add(TcpCounter::kPassiveOpens);
   count_arrow(TcpState::kListen, TcpState::kSynReceived);
@@ -62,11 +61,12 @@ void TcpEngine::add_syn_entry(const Segment& segment, std::uint64_t hash, TcpLis
 
   SynEntry& entry = syn_[i];
   entry.irs = segment.seq;
-  entry.iss = initial_sequence_number(config_.isn_key, segment.key, now_);
+  const InitialNumbers first = initial_numbers(config_.isn_key, segment.key, now_);
+  entry.iss = first.iss;
   // RFC 9293 3.6.1 and RFC 6191: a connection that takes over from TIME-WAIT starts above everything its predecessor
   // sent.
   if (iss_floor_ && entry.iss <= *iss_floor_) entry.iss = *iss_floor_;
-  entry.ts_offset = config_.tcp.timestamps ? timestamp_offset(config_.isn_key, segment.key) : 0;
+  entry.ts_offset = config_.tcp.timestamps ? first.timestamp_offset : 0;
   entry.options = negotiate(segment);
   entry.window = segment.window;
   entry.listener = static_cast<std::uint8_t>(&listener - listeners_.data());
@@ -243,7 +243,7 @@ void TcpEngine::syn_received_arrives(std::uint32_t i, const Segment& segment, st
     counters_.add(TcpCounter::kAcceptOverflow);
     return drop(room ? Drop::kConnectionTableFull : Drop::kListenBacklogFull);
   }
-  synchronized_arrives(index, segment);
+  if (!config_.tcp.lanes || !lane_handshake(index, segment)) synchronized_arrives(index, segment);
 }
 
 /// A Tcb of a passive open, as it stands when its SYN-ACK has been sent.
@@ -285,7 +285,6 @@ std::uint32_t TcpEngine::promote(std::uint32_t i, std::uint64_t hash) {
   }
   hot.state = TcpState::kSynReceived;
   table_.replace(hash, make_ref(RefKind::kSyn, i), make_ref(RefKind::kTcb, index));
-  ++table_version_;
   --listeners_[entry.listener].syn_received;
   listeners_[entry.listener].take_room();
   syn_.remove(i);
@@ -295,7 +294,6 @@ std::uint32_t TcpEngine::promote(std::uint32_t i, std::uint64_t hash) {
 /// SYN-RECEIVED to LISTEN; nobody hears of it.
 void TcpEngine::forget_syn(std::uint32_t i) {
   table_.erase(hash_of(syn_[i].key()), make_ref(RefKind::kSyn, i));
-  ++table_version_;
   count_arrow(TcpState::kSynReceived, TcpState::kListen);
   --in_state_[static_cast<std::size_t>(TcpState::kSynReceived)];
   --listeners_[syn_[i].listener].syn_received;
@@ -334,7 +332,6 @@ void TcpEngine::abort_handshakes() {
     counters_.add(TcpCounter::kResetsOut);
     intents_.push();
     table_.erase(hash_of(entry.key()), make_ref(RefKind::kSyn, i));
-    ++table_version_;
     count_arrow(TcpState::kSynReceived, TcpState::kClosed);
     --in_state_[static_cast<std::size_t>(TcpState::kSynReceived)];
     --listeners_[entry.listener].syn_received;

@@ -62,10 +62,12 @@ bool TcpEngine::path_timeout(std::uint32_t index) {
 
 /// "on": every connection starts small and searches.
 void TcpEngine::start_mtu_search(std::uint32_t index) {
+  if (config_.tcp.mtu_probing != MtuProbing::kOn) [[likely]]
+    return;
   TcbHot& hot = hot_[index];
   const std::uint32_t headers = packet_headers(index);
   const std::uint32_t base = hot.has(kTcbV6) ? kBasePacket6 : kBasePacket4;
-  if (config_.tcp.mtu_probing != MtuProbing::kOn || hot.mss + headers <= base) return;
+  if (hot.mss + headers <= base) return;
   TcbExtra* known = spare_extra(index);
   if (known == nullptr) return;
   known->path.low = static_cast<std::uint16_t>(base);

@@ -48,6 +48,8 @@ void TcpEngine::output() {
 }
 
 void TcpEngine::output_one(std::uint32_t index) {
+  if (config_.tcp.lanes && lane_output(index)) [[likely]]
+    return;
   TcbHot& hot = hot_[index];
   // close() with data unread or still coming in says so with an RST (RFC 2525 2.17).
   if (hot.has(kTcbAbort) || (hot.has(kTcbOrphan) && cold_[index].rx_bytes > 0)) return abort_now(index);

@@ -32,6 +32,8 @@ std::uint32_t TcpEngine::packet_headers(std::uint32_t index) const {
 
 /// What a new connection may send, with what is known of its path.
 std::uint16_t TcpEngine::path_mss(std::uint32_t index, std::uint16_t mss) const {
+  if (!path_mtus_.learnt()) [[likely]]
+    return mss;
   const std::uint32_t mtu = path_mtus_.find(key_of(index).remote, tick_);
   if (mtu == 0) return mss;
   return static_cast<std::uint16_t>(std::min<std::uint32_t>(mss, mtu - packet_headers(index)));

@@ -45,6 +45,8 @@ class PathMtuCache {
     }
     return 0;
   }
+  /// Whether anything was ever learnt; nearly never, and then nobody has to look.
+  [[nodiscard]] bool learnt() const { return learnt_; }
   void learn(const IpAddress& to, std::uint32_t mtu, std::uint32_t now_tick);
 
  private:

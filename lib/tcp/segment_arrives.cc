@@ -17,6 +17,26 @@ constexpr std::uint32_t kTimestampStaleMs = 24u * 24 * 3600 * 1000;
 
 }  // namespace
 
+namespace {
+
+/// Which hashes a burst has had already; may say so of one that it has not.
+class SeenHashes {
+ public:
+  /// Whether it may have been there before; it has been from now on.
+  bool insert(std::uint64_t hash) {
+    std::uint64_t& word = words_[(hash >> 6) % words_.size()];
+    const std::uint64_t bit = std::uint64_t{1} << (hash % 64);
+    const bool seen = (word & bit) != 0;
+    word |= bit;
+    return seen;
+  }
+
+ private:
+  std::array<std::uint64_t, 16> words_{};
+};
+
+}  // namespace
+
 void TcpEngine::receive_burst(std::span<const Segment> segments) {
   std::array<std::uint64_t, kMaxBurst> hashes;
   std::array<std::uint32_t, kMaxBurst> refs;
@@ -28,11 +48,12 @@ void TcpEngine::receive_burst(std::span<const Segment> segments) {
         std::span<const std::uint64_t>(hashes.data(), n), std::span<std::uint32_t>(refs.data(), n),
         [this](std::uint32_t ref) { prefetch_entry(ref); },
         [&](unsigned i, std::uint32_t ref) { return matches(ref, segments[base + i].key); });
-    const std::uint64_t version = table_version_;
+    SeenHashes seen;
+    const std::uint64_t evictions = evictions_;
     for (std::size_t i = 0; i < n; ++i) {
       const Segment& segment = segments[base + i];
-      // An earlier segment of this burst may have opened or closed this very connection.
-      if (version != table_version_) {
+      // An earlier segment of this burst may have opened or closed this very connection, or taken its place.
+      if (seen.insert(hashes[i]) || evictions != evictions_) [[unlikely]] {
         refs[i] = table_.find(hashes[i], [&](std::uint32_t ref) { return matches(ref, segment.key); });
       }
       segment_arrives(segment, hashes[i], refs[i]);

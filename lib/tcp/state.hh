@@ -38,6 +38,10 @@ using StateSet = std::uint16_t;
 [[nodiscard]] constexpr StateSet bit(TcpState s) { return static_cast<StateSet>(1u << static_cast<unsigned>(s)); }
 [[nodiscard]] constexpr bool in(TcpState s, StateSet set) { return (set & bit(s)) != 0; }
 
+/// Text may still come (RFC 9293 3.10.7.4, seventh step).
+inline constexpr StateSet kReceiving =
+    bit(TcpState::kEstablished) | bit(TcpState::kFinWait1) | bit(TcpState::kFinWait2);
+
 /// Where each state may go: figure 5 of RFC 9293, plus the arrows to CLOSED for RST, abort and timeout that the
 /// figure's notes leave out, SYN-SENT to LISTEN excluded (a listener is never a connection here), and SYN-RECEIVED to
 /// CLOSE-WAIT for a FIN that comes with the ACK that would have made ESTABLISHED (both arrows are taken and counted one

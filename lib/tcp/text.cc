@@ -9,8 +9,6 @@
 namespace tidegate {
 namespace {
 
-constexpr StateSet kReceiving = bit(TcpState::kEstablished) | bit(TcpState::kFinWait1) | bit(TcpState::kFinWait2);
-
 /// The most out-of-order pieces of one connection, so that one-octet segments cannot pin a block each without end.
 constexpr std::uint16_t kMaxReassemblyChunks = 256;
 

@@ -20,7 +20,6 @@ void TcpEngine::enter_time_wait(std::uint32_t index) {
     count_arrow(TcpState::kTimeWait, TcpState::kClosed);
     --in_state_[static_cast<std::size_t>(TcpState::kTimeWait)];
   }
-  ++table_version_;
   wheel_.cancel(index);
   cold.timers = 0;
   hot.set(kTcbDetached);
@@ -43,7 +42,6 @@ void TcpEngine::leave_last_ack(std::uint32_t index) {
   if (hot.has(kTcbOrphan) || (hot.rx_head == kNone && !hot.has(kTcbReadPending)))
     return release(index, CloseReason::kNormal);
   table_.erase(hash_of(key_of(index)), make_ref(RefKind::kTcb, index));
-  ++table_version_;
   transition(hot, TcpState::kClosed);
   --in_state_[static_cast<std::size_t>(TcpState::kClosed)];
   wheel_.cancel(index);
@@ -76,7 +74,7 @@ bool TcpEngine::add_time_wait(Store& store, RefKind kind, std::uint32_t index, c
 template <class Store>
 void TcpEngine::forget(Store& store, RefKind kind, std::uint32_t entry, TcpCounter counter) {
   table_.erase(hash_of(store[entry].key()), make_ref(kind, entry));
-  ++table_version_;
+  ++evictions_;
   count_arrow(TcpState::kTimeWait, TcpState::kClosed);
   --in_state_[static_cast<std::size_t>(TcpState::kTimeWait)];
   counters_.add(counter);
@@ -108,7 +106,6 @@ void TcpEngine::time_wait_arrives(Store& store, RefKind kind, std::uint32_t entr
       counters_.add(TcpCounter::kTimeWaitReused);
       iss_floor_ = state.snd_nxt + 65'537;
       table_.erase(hash, make_ref(kind, entry));
-      ++table_version_;
       --in_state_[static_cast<std::size_t>(TcpState::kTimeWait)];
       count_arrow(TcpState::kTimeWait, TcpState::kClosed);
       store.kill(entry);

@@ -7,15 +7,9 @@
 #include "tcp/delayed_ack.hh"
 #include "tcp/engine.hh"
 #include "tcp/rtt.hh"
+#include "tcp/ticks.hh"
 
 namespace tidegate {
-namespace {
-
-bool due(std::uint32_t deadline, std::uint32_t now) { return static_cast<std::int32_t>(now - deadline) >= 0; }
-bool earlier(std::uint32_t a, std::uint32_t b) { return static_cast<std::int32_t>(a - b) < 0; }
-
-}  // namespace
-
 /// Starts (or moves) one of the connection's deadlines. The wheel is only touched when this deadline becomes the
 /// earliest; one that moves later is found out when the wheel fires.
 void TcpEngine::arm(std::uint32_t index, TcbTimer timer, Tick tick) {

@@ -36,14 +36,14 @@ namespace tidegate {
 
 /// Folds to 16 bits, still in memory order. A range that carries its correct checksum folds to 0xffff.
 [[nodiscard]] constexpr std::uint16_t checksum_fold(std::uint32_t sum) {
-  sum = (sum & 0xffff) + (sum >> 16);
-  return static_cast<std::uint16_t>((sum & 0xffff) + (sum >> 16));
+  // In the upper half both halves meet, with the carry out of it: an add-with-carry.
+  const std::uint32_t both = sum + (sum << 16);
+  return static_cast<std::uint16_t>((both >> 16) + (both < sum ? 1u : 0u));
 }
 
 /// Same for a sum gathered in 64 bits.
 [[nodiscard]] constexpr std::uint32_t checksum_fold64(std::uint64_t sum) {
-  sum = (sum & 0xffff'ffff) + (sum >> 32);
-  return static_cast<std::uint32_t>((sum & 0xffff'ffff) + (sum >> 32));
+  return checksum_add(static_cast<std::uint32_t>(sum), static_cast<std::uint32_t>(sum >> 32));
 }
 
 /// Writes the complement of `sum` into a header's checksum field.

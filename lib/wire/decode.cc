@@ -24,6 +24,53 @@ class Decoder {
   Decoder(const DecodeConfig& config, DecodedBurst& out)
       : out_(out), our_mac_(mac_bits(config.mac)), vlan_id_(config.vlan_id), verify_(config.verify_checksums) {}
 
+  /// The frame nearly all are like: untagged, to our address, IPv4 without options, whole, TCP with nothing wrong.
+  /// False, and nothing done, for any other: decode() names what is wrong with it, if anything is.
+  [[nodiscard]] bool decode_usual(const Frame& frame, std::uint8_t index) {
+    const std::uint8_t* p = frame.data;
+    if (frame.len < kEthernetLen + kIpv4Len + kTcpLen || vlan_id_ != 0) return false;
+    if (mac_bits(p) != our_mac_ || (p[6] & 1) != 0) return false;
+    // EtherType, version and header length; then no fragment, and the protocol.
+    if ((load_be32(p + 12) & 0xffff'ff00) != 0x0800'4500 || (load_be32(p + 20) & 0x3fff'00ff) != kProtoTcp)
+      return false;
+    const unsigned total_len = load_be16(p + 16);
+    if (total_len < kIpv4Len + kTcpLen || total_len > frame.len - kEthernetLen) return false;
+    if ((frame.flags & (kRxIpChecksumBad | kRxL4ChecksumBad)) != 0) return false;
+    constexpr unsigned kGood = kRxIpChecksumGood | kRxL4ChecksumGood;
+    if (verify_ && (frame.flags & kGood) != kGood && !sums_up(frame, total_len)) return false;
+
+    const std::uint32_t source = load_be32(p + 26);
+    const std::uint32_t destination = load_be32(p + 30);
+    if (is_bad_ipv4_source(source, destination) || destination >= 0xe000'0000) return false;
+    const std::uint8_t* tcp = p + kEthernetLen + kIpv4Len;
+    const std::uint32_t ports = load_be32(tcp);
+    const std::uint32_t control = load_be32(tcp + 12);
+    const unsigned header_len = (control >> 28) * 4;
+    const auto flags = static_cast<std::uint8_t>(control >> 16);
+    if (header_len < kTcpLen || header_len > total_len - kIpv4Len) return false;
+    if ((ports & 0xffff) == 0 || ports >> 16 == 0 || are_bad_tcp_flags(flags)) return false;
+
+    Segment& segment = out_.segments[out_.n_segments];
+    segment.key.local = IpAddress::v4(destination);
+    segment.key.remote = IpAddress::v4(source);
+    segment.key.local_port = static_cast<std::uint16_t>(ports);
+    segment.key.remote_port = static_cast<std::uint16_t>(ports >> 16);
+    segment.seq = SeqNum(load_be32(tcp + 4));
+    segment.ack = SeqNum(load_be32(tcp + 8));
+    segment.payload = tcp + header_len;
+    segment.payload_len = static_cast<std::uint16_t>(total_len - kIpv4Len - header_len);
+    segment.window = static_cast<std::uint16_t>(control);
+    segment.urgent = load_be16(tcp + 18);
+    segment.flags = flags;
+    segment.ecn = p[15] & 3;
+    clear_options(segment);
+    if (header_len != kTcpLen && parse_options(tcp + kTcpLen, header_len - kTcpLen, segment) != Drop::kNone)
+      return false;
+    segment.frame_index = index;
+    ++out_.n_segments;
+    return true;
+  }
+
   [[nodiscard]] Drop decode(const Frame& frame, std::uint8_t index) {
     LinkView link;
     if (const Drop drop = parse_ethernet(frame, our_mac_, vlan_id_, link); drop != Drop::kNone) return drop;
@@ -33,8 +80,12 @@ class Decoder {
     switch (link.ether_type) {
       case kEtherTypeIpv4: {
         if (const Drop drop = parse_ipv4(p, n, frame.flags, verify_, ip); drop != Drop::kNone) return drop;
-        if (ip.protocol == kProtoTcp) [[likely]]
-          return decode_tcp(frame, link, ip, index);
+        if (ip.protocol == kProtoTcp) [[likely]] {
+          // 224/4, or 255.255.255.255.
+          const std::uint32_t to = ip.destination.v4_value();
+          const bool group = to >= 0xe000'0000 && (to < 0xf000'0000 || to == 0xffff'ffff);
+          return decode_tcp(frame, link, ip, group, index);
+        }
         if (ip.protocol != kProtoIcmp) return Drop::kIpProtocolUnknown;
         return keep_other(parse_icmp4(ip, link.unicast, next_other()), frame, index);
       }
@@ -42,7 +93,7 @@ class Decoder {
         if (const Drop drop = parse_ipv6(p, n, ip); drop != Drop::kNone) return drop;
         if (ip.protocol == kProtoTcp) [[likely]] {
           if (is_ipv6_unspecified(ip.source)) return Drop::kIpv6BadSource;
-          return decode_tcp(frame, link, ip, index);
+          return decode_tcp(frame, link, ip, ip.destination.is_multicast(), index);
         }
         if (ip.protocol != kProtoIcmpv6) return Drop::kIpProtocolUnknown;
         return keep_other(parse_icmp6(ip, link.unicast, next_other()), frame, index);
@@ -55,6 +106,22 @@ class Decoder {
   }
 
  private:
+  /// Whether both checksums of a usual frame are right, as far as the device has not said so.
+  [[nodiscard]] static bool sums_up(const Frame& frame, unsigned total_len) {
+    const std::uint8_t* ip = frame.data + kEthernetLen;
+    const std::uint64_t addresses =
+        std::uint64_t{detail::load_raw<std::uint32_t>(ip + 12)} + detail::load_raw<std::uint32_t>(ip + 16);
+    if ((frame.flags & kRxIpChecksumGood) == 0) {
+      const std::uint64_t sum = addresses + detail::load_raw<std::uint32_t>(ip) +
+                                detail::load_raw<std::uint32_t>(ip + 4) + detail::load_raw<std::uint32_t>(ip + 8);
+      if (checksum_fold(checksum_fold64(sum)) != 0xffff) return false;
+    }
+    if ((frame.flags & kRxL4ChecksumGood) != 0) return true;
+    const unsigned l4_len = total_len - kIpv4Len;
+    const std::uint32_t pseudo = checksum_fold64(addresses + swap_if_little((std::uint32_t{kProtoTcp} << 16) + l4_len));
+    return checksum_fold(checksum_partial(ip + kIpv4Len, l4_len, pseudo)) == 0xffff;
+  }
+
   [[nodiscard]] OtherPacket& next_other() { return out_.others[out_.n_others]; }
 
   [[nodiscard]] Drop keep_other(Drop drop, const Frame& frame, std::uint8_t index) {
@@ -66,10 +133,11 @@ class Decoder {
     return Drop::kNone;
   }
 
-  [[nodiscard]] Drop decode_tcp(const Frame& frame, const LinkView& link, const IpView& ip, std::uint8_t index) {
+  [[nodiscard]] Drop decode_tcp(const Frame& frame, const LinkView& link, const IpView& ip, bool to_group,
+                                std::uint8_t index) {
     // TCP connects two stations (RFC 1122 section 4.2.3.10): no link-layer group, no IP group or broadcast.
     if (!link.unicast) return Drop::kNotOurMac;
-    if (ip.destination.is_multicast() || ip.destination.is_limited_broadcast()) return Drop::kTcpGroupAddress;
+    if (to_group) return Drop::kTcpGroupAddress;
     Segment& segment = out_.segments[out_.n_segments];
     if (const Drop drop = parse_tcp(ip, frame.flags, verify_, segment); drop != Drop::kNone) return drop;
     segment.frame_index = index;
@@ -98,6 +166,8 @@ void decode_burst(const DecodeConfig& config, std::span<const Frame> in, Decoded
   Decoder decoder(config, out);
   for (unsigned i = 0; i < count; ++i) {
     if (i + kPrefetchAhead < count) prefetch(i + kPrefetchAhead);
+    if (decoder.decode_usual(in[i], static_cast<std::uint8_t>(i))) [[likely]]
+      continue;
     const Drop drop = decoder.decode(in[i], static_cast<std::uint8_t>(i));
     if (drop != Drop::kNone) [[unlikely]]
       drops.add(drop);

@@ -96,17 +96,63 @@ void write_options(const SegmentOut& segment, SummingWriter& writer) {
     }
     return sum;
   }
-  const unsigned total_len = kIpv4Len + tcp_len;
-  const unsigned gained = traffic_class & ~unsigned{ip[1]};
-  ip[1] = static_cast<std::uint8_t>(ip[1] | traffic_class);
+  // The first word is the template's with the segment's traffic class and length: what that adds goes into the sum.
+  const std::uint32_t constant = load_be32(headers.headers.data() + headers.l2_len);
+  const std::uint32_t word = constant | (traffic_class << 16) | (kIpv4Len + tcp_len);
   const std::uint64_t addresses = std::uint64_t{key.local.v4_value()} + key.remote.v4_value();
-  store_be16(ip + 2, static_cast<std::uint16_t>(total_len));
+  store_be32(ip, word);
   const unsigned checksum =
-      offload_checksum ? 0u : ~unsigned{fold_host(headers.ip_sum + addresses + total_len + gained)};
+      offload_checksum ? 0u : ~unsigned{fold_host(headers.ip_sum + addresses + (word - constant))};
   store_be16(ip + 10, static_cast<std::uint16_t>(checksum));
   store_be32(ip + 12, key.local.v4_value());
   store_be32(ip + 16, key.remote.v4_value());
   return addresses;
+}
+
+/// IPv4 and a TCP header without options: nearly all there is. The same octets as the general form below writes.
+[[nodiscard]] bool encode_usual(const HeaderTemplate& headers, const FlowKey& key, const SegmentOut& segment,
+                                std::uint32_t payload_sum, TxOffload offload, Frame& out) {
+  const unsigned tcp_len = kTcpLen + segment.payload_len;
+  const unsigned l2_len = headers.l2_len;
+  const unsigned frame_len = l2_len + kIpv4Len + tcp_len;
+  if (frame_len > out.capacity) [[unlikely]]
+    return false;
+  // The link header and the IP header's first twelve octets; a tag makes it four more.
+  std::memcpy(out.data, headers.headers.data(), 32);
+  std::uint8_t* ip = out.data + l2_len;
+  const std::uint32_t constant = load_be32(headers.headers.data() + l2_len);
+  const std::uint32_t word = constant | (((segment.dscp & 63u) << 2 | (segment.ecn & 3u)) << 16) | (kIpv4Len + tcp_len);
+  const std::uint32_t local = key.local.v4_value();
+  const std::uint32_t remote = key.remote.v4_value();
+  const std::uint64_t addresses = std::uint64_t{local} + remote;
+  const unsigned checksum =
+      offload.ip_checksum ? 0u : ~unsigned{fold_host(headers.ip_sum + addresses + (word - constant))};
+  store_be32(ip, word);
+  store_be16(ip + 10, static_cast<std::uint16_t>(checksum));
+  store_be64(ip + 12, std::uint64_t{local} << 32 | remote);
+
+  std::uint8_t* tcp = ip + kIpv4Len;
+  const std::uint32_t ports = key.ports();
+  const std::uint32_t seq = segment.seq.value();
+  const std::uint32_t ack = segment.ack.value();
+  const std::uint32_t control = (kTcpLen << 26) | (std::uint32_t{segment.flags} << 16) | segment.window;
+  const std::uint64_t pseudo = addresses + kProtoTcp + tcp_len;
+  store_be64(tcp, std::uint64_t{ports} << 32 | seq);
+  store_be64(tcp + 8, std::uint64_t{ack} << 32 | control);
+  std::uint16_t field;
+  if (offload.tcp_checksum) {
+    field = fold_host(pseudo);
+  } else {
+    field = static_cast<std::uint16_t>(
+        ~fold_host(pseudo + ports + seq + ack + control + segment.urgent + to_host_order(payload_sum)));
+  }
+  store_be32(tcp + 16, std::uint32_t{field} << 16 | segment.urgent);
+  out.len = static_cast<std::uint16_t>(frame_len);
+  out.flags = static_cast<std::uint16_t>((offload.ip_checksum ? unsigned{kTxIpChecksum} : 0u) |
+                                         (offload.tcp_checksum ? unsigned{kTxTcpChecksum} : 0u));
+  out.l2_len = static_cast<std::uint8_t>(l2_len);
+  out.l3_len = kIpv4Len;
+  return true;
 }
 
 }  // namespace
@@ -131,7 +177,7 @@ HeaderTemplate make_header_template(MacAddress source, MacAddress destination, s
   return result;
 }
 
-unsigned tcp_options_length(const SegmentOut& segment) {
+unsigned detail::long_options_length(const SegmentOut& segment) {
   const unsigned options = segment.options;
   const unsigned timestamps = (options & kOptTimestamps) != 0 ? 12 : 0;
   const unsigned user_timeout = (options & kOptUserTimeout) != 0 ? 4 : 0;
@@ -146,6 +192,8 @@ unsigned tcp_options_length(const SegmentOut& segment) {
 bool encode_tcp(const HeaderTemplate& headers, const FlowKey& key, const SegmentOut& segment, std::uint32_t payload_sum,
                 TxOffload offload, Frame& out) {
   TG_DCHECK(headers.is_v6() != key.is_v4());
+  if (!headers.is_v6() && (segment.options | segment.sack_count) == 0) [[likely]]
+    return encode_usual(headers, key, segment, payload_sum, offload, out);
   const unsigned tcp_header = kTcpLen + tcp_options_length(segment);
   const unsigned lower_len = headers.l2_len + headers.l3_len;
   const unsigned frame_len = lower_len + tcp_header + segment.payload_len;
@@ -170,10 +218,12 @@ bool encode_tcp(const HeaderTemplate& headers, const FlowKey& key, const Segment
   writer.word(segment.ack.value());
   writer.word((tcp_header << 26) | (std::uint32_t{segment.flags} << 16) | segment.window);
   writer.word(segment.urgent);  // behind the checksum, not yet known
-  if ((segment.flags & kSyn) != 0) {
-    write_syn_options(segment, writer);
-  } else {
-    write_options(segment, writer);
+  if (tcp_header != kTcpLen) {
+    if ((segment.flags & kSyn) != 0) {
+      write_syn_options(segment, writer);
+    } else {
+      write_options(segment, writer);
+    }
   }
 
   std::uint16_t flags = 0;

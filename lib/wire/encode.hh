@@ -41,10 +41,16 @@ struct TxOffload {
   bool tcp_checksum = false;
 };
 
+namespace detail {
+[[nodiscard]] unsigned long_options_length(const SegmentOut& segment);
+}
+
 /// Octets of TCP options `segment` will carry: a multiple of four, at most 40. A SYN carries MSS, SACK-permitted,
 /// timestamps and window scale as `options` asks; any other segment timestamps and as many SACK blocks as fit (3
 /// beside timestamps, 4 without; RFC 2018 section 3).
-[[nodiscard]] unsigned tcp_options_length(const SegmentOut& segment);
+[[nodiscard]] inline unsigned tcp_options_length(const SegmentOut& segment) {
+  return (segment.options | segment.sack_count) == 0 ? 0 : detail::long_options_length(segment);
+}
 
 /// Octets before the payload: `segment`'s payload belongs at `frame.data + tcp_header_length(...)`.
 [[nodiscard]] inline unsigned tcp_header_length(const HeaderTemplate& headers, const SegmentOut& segment) {

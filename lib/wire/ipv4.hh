@@ -21,17 +21,24 @@ inline constexpr std::uint16_t kIpv4DontFragment = 0x4000;
 /// A source nobody can answer (RFC 1122 section 3.2.1.3; RFC 9293 section 3.9.2.3), or our own address come back
 /// (LAND).
 [[nodiscard]] inline bool is_bad_ipv4_source(std::uint32_t source, std::uint32_t destination) {
-  return source == 0 || source >> 28 == 0xe || source == 0xffff'ffff || source >> 24 == 127 || source == destination;
+  // Nearly everybody lives in 1/8 to 126/8 or 128/8 to 223/8: one comparison tells those from the rest.
+  const std::uint32_t network = source >> 24;
+  if (network - 1 < 126 || network - 128 < 96) [[likely]]
+    return source == destination;
+  return source == 0 || network >> 4 == 0xe || source == 0xffff'ffff || network == 127 || source == destination;
 }
 
 /// Parses `n` octets that begin at the IPv4 header.
 [[nodiscard]] inline Drop parse_ipv4(const std::uint8_t* p, std::size_t n, std::uint16_t frame_flags, bool verify,
                                      IpView& ip) {
   if (n < kIpv4Len) return Drop::kIpv4Truncated;
-  if (p[0] >> 4 != 4) return Drop::kIpv4BadVersion;
-  const unsigned header_len = (p[0] & 0x0fu) * 4;
-  if (header_len < kIpv4Len) return Drop::kIpv4BadHeaderLength;
-  if (header_len > n) return Drop::kIpv4Truncated;
+  unsigned header_len = kIpv4Len;
+  if (p[0] != 0x45) [[unlikely]] {
+    if (p[0] >> 4 != 4) return Drop::kIpv4BadVersion;
+    header_len = (p[0] & 0x0fu) * 4;
+    if (header_len < kIpv4Len) return Drop::kIpv4BadHeaderLength;
+    if (header_len > n) return Drop::kIpv4Truncated;
+  }
   const unsigned total_len = load_be16(p + 2);
   if (total_len < header_len || total_len > n) return Drop::kIpv4BadTotalLength;
 
@@ -42,7 +49,7 @@ inline constexpr std::uint16_t kIpv4DontFragment = 0x4000;
   if (verify && (frame_flags & kRxIpChecksumGood) == 0) {
     std::uint64_t sum = addresses + detail::load_raw<std::uint32_t>(p) + detail::load_raw<std::uint32_t>(p + 4) +
                         detail::load_raw<std::uint32_t>(p + 8);
-    for (unsigned i = kIpv4Len; i < header_len; i += 4) sum += detail::load_raw<std::uint32_t>(p + i);
+    for (unsigned i = kIpv4Len; i < header_len; i += 4) [[unlikely]] sum += detail::load_raw<std::uint32_t>(p + i);
     if (checksum_fold(checksum_fold64(sum)) != 0xffff) return Drop::kIpv4BadChecksum;
   }
   // More Fragments or an offset.
@@ -58,8 +65,7 @@ inline constexpr std::uint16_t kIpv4DontFragment = 0x4000;
   ip.protocol = p[9];
   ip.hop_limit = p[8];
   ip.ecn = p[1] & 3;
-  ip.pseudo_sum =
-      checksum_fold64(addresses + swap_if_little(std::uint32_t{ip.l4_len}) + swap_if_little(std::uint32_t{p[9]}));
+  ip.pseudo_sum = checksum_fold64(addresses + swap_if_little((std::uint32_t{p[9]} << 16) + ip.l4_len));
   return Drop::kNone;
 }
 

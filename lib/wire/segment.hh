@@ -53,19 +53,20 @@ struct Segment {
   std::uint16_t window = 0;
   std::uint16_t urgent = 0;
   std::uint8_t flags = 0;
-  /// TcpOptionBit set.
-  std::uint8_t options = 0;
-  std::uint16_t mss = 0;
-  std::uint8_t window_scale = 0;
-  std::uint8_t sack_count = 0;
-  std::uint32_t ts_value = 0;
-  std::uint32_t ts_echo = 0;
-  /// RFC 5482: the upper bit says minutes, else seconds.
-  std::uint16_t user_timeout = 0;
-  /// Raw SACK blocks (8 octets each, network order) inside the frame.
-  const std::uint8_t* sack_blocks = nullptr;
   /// The IP ECN field: an Ecn.
   std::uint8_t ecn = 0;
+  // What comes from options lies together: most segments have none, and zeroing it is one store.
+  /// Raw SACK blocks (8 octets each, network order) inside the frame.
+  const std::uint8_t* sack_blocks = nullptr;
+  std::uint32_t ts_value = 0;
+  std::uint32_t ts_echo = 0;
+  std::uint16_t mss = 0;
+  /// RFC 5482: the upper bit says minutes, else seconds.
+  std::uint16_t user_timeout = 0;
+  /// TcpOptionBit set.
+  std::uint8_t options = 0;
+  std::uint8_t window_scale = 0;
+  std::uint8_t sack_count = 0;
   /// Which frame of the burst it came in.
   std::uint8_t frame_index = 0;
 

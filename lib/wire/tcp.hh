@@ -55,6 +55,27 @@ inline void set_timestamps(const std::uint8_t* p, Segment& segment) {
   segment.ts_echo = load_be32(p + 4);
 }
 
+/// Options that are absent read as zero, whatever an earlier burst left here.
+inline void clear_options(Segment& segment) {
+  segment.sack_blocks = nullptr;
+  segment.ts_value = 0;
+  segment.ts_echo = 0;
+  segment.mss = 0;
+  segment.user_timeout = 0;
+  segment.options = 0;
+  segment.window_scale = 0;
+  segment.sack_count = 0;
+}
+
+/// parse_tcp_options() with a short way for what every segment of a connection with timestamps has.
+[[nodiscard]] inline Drop parse_options(const std::uint8_t* p, unsigned n, Segment& segment) {
+  if (n == 12 && load_be32(p) == kNopNopTimestamps) {
+    set_timestamps(p + 4, segment);
+    return Drop::kNone;
+  }
+  return parse_tcp_options(p, n, segment);
+}
+
 /// Fills `segment` (all but frame_index) from a checked IP packet whose protocol is TCP. Inline, for the
 /// one place that calls it once per packet.
 [[nodiscard]] inline Drop parse_tcp(const IpView& ip, std::uint16_t frame_flags, bool verify, Segment& segment) {
@@ -81,26 +102,12 @@ inline void set_timestamps(const std::uint8_t* p, Segment& segment) {
   segment.payload = p + header_len;
   segment.payload_len = static_cast<std::uint16_t>(ip.l4_len - header_len);
   segment.ecn = ip.ecn;
-  // Options that are absent read as zero, whatever an earlier burst left here.
-  segment.options = 0;
-  segment.mss = 0;
-  segment.window_scale = 0;
-  segment.sack_count = 0;
-  segment.ts_value = 0;
-  segment.ts_echo = 0;
-  segment.user_timeout = 0;
-  segment.sack_blocks = nullptr;
+  clear_options(segment);
   if (segment.key.remote_port == 0 || segment.key.local_port == 0) return Drop::kTcpPortZero;
   if (are_bad_tcp_flags(segment.flags)) return Drop::kTcpBadFlags;
 
   const unsigned options_len = header_len - kTcpLen;
-  if (options_len == 0) return Drop::kNone;
-  const std::uint8_t* options = p + kTcpLen;
-  if (options_len == 12 && load_be32(options) == kNopNopTimestamps) {
-    set_timestamps(options + 4, segment);
-    return Drop::kNone;
-  }
-  return parse_tcp_options(options, options_len, segment);
+  return options_len == 0 ? Drop::kNone : parse_options(p + kTcpLen, options_len, segment);
 }
 
 }  // namespace tidegate

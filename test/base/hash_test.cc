@@ -47,17 +47,26 @@ TEST(SipHash24, OfficialVectors) {
 
 const FlowKey kFlow{IpAddress::v4(10, 0, 0, 1), IpAddress::v4(10, 0, 0, 2), 80, 1024};
 
-/// The keyed form is the octet form over 40 octets in network order.
+/// The keyed form is the octet form over 16 (IPv4) or 40 octets in network order.
 TEST(SipHash24, FlowKeyIsHashedInNetworkOrder) {
-  std::vector<std::uint8_t> raw(40);
-  store_be64(&raw[0], kFlow.local.hi);
-  store_be64(&raw[8], kFlow.local.lo);
-  store_be64(&raw[16], kFlow.remote.hi);
-  store_be64(&raw[24], kFlow.remote.lo);
+  std::vector<std::uint8_t> raw(16);
+  store_be32(&raw[0], kFlow.local.v4_value());
+  store_be32(&raw[4], kFlow.remote.v4_value());
+  store_be16(&raw[8], 80);
+  store_be16(&raw[10], 1024);
+  store_be32(&raw[12], 77);
+  EXPECT_EQ(siphash24(kVectorKey, kFlow, 77), siphash24(kVectorKey, raw));
+
+  const FlowKey flow6{IpAddress::v6(0x2001'0db8'0000'0001, 2), IpAddress::v6(0x2001'0db8'0000'0003, 4), 80, 1024};
+  raw.resize(40);
+  store_be64(&raw[0], flow6.local.hi);
+  store_be64(&raw[8], flow6.local.lo);
+  store_be64(&raw[16], flow6.remote.hi);
+  store_be64(&raw[24], flow6.remote.lo);
   store_be16(&raw[32], 80);
   store_be16(&raw[34], 1024);
   store_be32(&raw[36], 77);
-  EXPECT_EQ(siphash24(kVectorKey, kFlow, 77), siphash24(kVectorKey, raw));
+  EXPECT_EQ(siphash24(kVectorKey, flow6, 77), siphash24(kVectorKey, raw));
 }
 
 TEST(SipHash24, KeyFlowAndSaltAllMatter) {

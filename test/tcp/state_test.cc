@@ -303,14 +303,28 @@ TEST(Rfc5681_4_1, RestartAfterATimeoutOfIdleness) {
 TEST(Rfc6528, InitialNumbersFollowAFourMicrosecondClock) {
   const HashKey key{1, 2};
   const FlowKey flow{IpAddress::v4(10, 0, 0, 1), IpAddress::v4(10, 0, 0, 2), 80, 1024};
-  const SeqNum at = initial_sequence_number(key, flow, Instant::from_ns(0));
-  EXPECT_EQ(initial_sequence_number(key, flow, Instant::from_ns(4000)) - at, 1);
-  EXPECT_EQ(initial_sequence_number(key, flow, Instant::from_ns(4'000'000'000)) - at, 1'000'000);
+  const auto iss = [](const HashKey& secret, const FlowKey& tuple, std::int64_t ns) {
+    return initial_numbers(secret, tuple, Instant::from_ns(ns)).iss;
+  };
+  const SeqNum at = iss(key, flow, 0);
+  EXPECT_EQ(iss(key, flow, 4000) - at, 1);
+  EXPECT_EQ(iss(key, flow, 4'000'000'000) - at, 1'000'000);
   FlowKey other = flow;
   other.remote_port = 1025;
-  EXPECT_NE(initial_sequence_number(key, other, Instant::from_ns(0)), at);
-  EXPECT_NE(initial_sequence_number(HashKey{1, 3}, flow, Instant::from_ns(0)), at);
-  EXPECT_NE(timestamp_offset(key, flow), at.value());
+  EXPECT_NE(iss(key, other, 0), at);
+  EXPECT_NE(iss(HashKey{1, 3}, flow, 0), at);
+}
+
+TEST(Rfc7323_7_1, TheTimestampOffsetIsTheTuplesOwnAndTellsNothingOfTheSequenceNumber) {
+  const HashKey key{1, 2};
+  const FlowKey flow{IpAddress::v4(10, 0, 0, 1), IpAddress::v4(10, 0, 0, 2), 80, 1024};
+  const InitialNumbers first = initial_numbers(key, flow, Instant::from_ns(0));
+  EXPECT_EQ(first.timestamp_offset, initial_numbers(key, flow, Instant::from_ns(1'000'000)).timestamp_offset);
+  EXPECT_EQ(first.timestamp_offset, timestamp_offset(key, flow));
+  EXPECT_NE(first.timestamp_offset, first.iss.value());
+  FlowKey other = flow;
+  other.remote_port = 1025;
+  EXPECT_NE(timestamp_offset(key, other), first.timestamp_offset);
 }
 
 TEST(ChunkPool, SharesKeepABlockForWhatFreesTheOthers) {
