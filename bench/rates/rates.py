@@ -18,24 +18,25 @@ import paths
 import tidegate
 from world import Failed, INSIDE, World, hardware_counters, huge_pages, machine
 
-# name: (what runs, how often: in every round or once, what it says about itself)
+EVERY = 1_000_000
+# name: (what runs, in how many rounds at most, what it is). growth brings what it is compared with along.
 CASES = {
-    'memory': (paths.memory, True, 'server shard alone, frames in memory, no device'),
-    'ring': (tidegate.ring, True, 'net_ring in one process'),
-    'memif': (tidegate.over('memif'), True, 'net_memif, two processes'),
-    'vhost': (tidegate.over('vhost'), True, 'net_vhost and net_virtio_user, two processes'),
-    'overload': (tidegate.overload, True, 'net_memif, offered twice its best'),
-    'kernel': (others.kernel, True, "Linux's TCP over veth, epoll server and client"),
-    'dperf-server': (functools.partial(others.dperf, role='server'), True, 'dperf serves `tidegate bench`, net_memif'),
-    'dperf-client': (functools.partial(others.dperf, role='client'), True, 'dperf loads `tidegate serve`, net_memif'),
-    'testpmd-memif': (others.ceiling('memif'), True, 'testpmd flowgen and macswap, 64 octets, net_memif'),
-    'testpmd-vhost': (others.ceiling('vhost'), True, 'the same over net_vhost and net_virtio_user'),
-    'flood': (functools.partial(others.flood, answerer='tidegate'), True, 'SYNs answered with cookies, net_memif'),
-    'flood-ceiling': (functools.partial(others.flood, answerer='testpmd'), True, 'the same SYNs, testpmd macswap'),
-    'latency': (paths.latency, True, 'added by the server at half of its best rate'),
-    'growth': (paths.growth, True, 'rate with others standing in memory'),
-    'stages': (paths.stages, False, 'instructions and cache lines by stage (callgrind)'),
-    'shards': (paths.shards, False, 'instructions per connection, 1 to 8 shards (callgrind)'),
+    'memory': (paths.memory, EVERY, 'server shard alone, frames in memory, no device'),
+    'ring': (tidegate.ring, EVERY, 'net_ring in one process'),
+    'memif': (tidegate.over('memif'), EVERY, 'net_memif, two processes'),
+    'vhost': (tidegate.over('vhost'), EVERY, 'net_vhost and net_virtio_user, two processes'),
+    'overload': (tidegate.overload, EVERY, 'net_memif, offered twice its best'),
+    'kernel': (others.kernel, EVERY, "Linux's TCP over veth, epoll server and client"),
+    'dperf-server': (functools.partial(others.dperf, role='server'), EVERY, 'dperf serves `tidegate bench`, net_memif'),
+    'dperf-client': (functools.partial(others.dperf, role='client'), EVERY, 'dperf loads `tidegate serve`, net_memif'),
+    'testpmd-memif': (others.ceiling('memif'), EVERY, 'testpmd flowgen and macswap, 64 octets, net_memif'),
+    'testpmd-vhost': (others.ceiling('vhost'), EVERY, 'the same over net_vhost and net_virtio_user'),
+    'flood': (functools.partial(others.flood, answerer='tidegate'), EVERY, 'SYNs answered with cookies, net_memif'),
+    'flood-ceiling': (functools.partial(others.flood, answerer='testpmd'), EVERY, 'the same SYNs, testpmd macswap'),
+    'latency': (paths.latency, EVERY, 'added by the server at half of its best rate'),
+    'growth': (paths.growth, 3, 'rate with others standing in memory'),
+    'stages': (paths.stages, 1, 'instructions and cache lines by stage (callgrind)'),
+    'shards': (paths.shards, 1, 'instructions per connection, 1 to 8 shards (callgrind)'),
 }
 RATIOS = (
     ('memif to kernel', 'memif', 'kernel', 'rate_per_s'),
@@ -107,13 +108,13 @@ def run_rounds(names, options, cpus, huge):
         say(f'round {number + 1} of {options.rounds}')
         rounds.append({})
         for name in names:
-            if number > 0 and not CASES[name][1]:
+            if number >= CASES[name][1]:
                 continue
             world = World(options.build, cpus, options.seconds, options.quick, huge, options)
             rounds[-1][name], trouble = measure(name, world)
             if trouble:
                 troubles[name] = trouble
-            elif name in ('memif',):
+            else:
                 options.last[name] = rounds[-1][name]
     return rounds, troubles
 
@@ -169,7 +170,7 @@ def main():
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + '\n')
     print(f'{report["date"]}, {report["machine"]["cpu"]}, {report["machine"]["cpus"]} CPUs, DPDK '
-          f'{report["machine"]["dpdk"]}, Linux {report["machine"]["kernel"]}\n{report["command"]}')
+          f'{report["machine"]["dpdk"]}, Linux {report["machine"]["kernel"]}\n{report["command"]}\n{FLOW}')
     print(table(report))
     return 1 if troubles else 0
 

@@ -6,6 +6,8 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import figures  # noqa: E402
+import others  # noqa: E402
+import tidegate  # noqa: E402
 
 TESTPMD = '''
   ######################## NIC statistics for port 0  ########################
@@ -95,6 +97,23 @@ class Figures(unittest.TestCase):
                             ('lib/stack/shard.cc', 'pipeline'), ('bench/stack/bench_shard.hh', 'service')):
             self.assertEqual(figures.stage_of('/usr/include/string.h', f'/x/{file}'), stage)
             self.assertEqual(figures.stage_of(f'/x/{file}', 'lib/tcp/engine.cc'), stage)
+
+    def test_a_server_tells_what_it_closed_each_second(self):
+        said = ('ready\n   1 s  opened       1,200  closed         900    900/s  in flight\n'
+                '  10 s  opened     300,562  closed     300,500    101 k/s  in flight     62\n')
+        self.assertEqual(tidegate.closed_each_second(said), [900, 299_600])
+
+    def test_the_flood_is_well_formed(self):
+        packet = others.syn(__import__('random').Random(1))
+        ip, tcp = packet[14:34], packet[34:]
+        self.assertEqual((len(packet), others.checksum(ip)), (66, 0))
+        self.assertEqual(others.checksum(ip[12:20] + bytes([0, 6, 0, len(tcp)]) + tcp), 0)
+        self.assertEqual(len(others.gateway_answer()), 60)
+
+    def test_dperf_is_read(self):
+        self.assertEqual(others.dperf_said('skClose 1,234 skErr 1,000\ncpuUsage 55\nskErr 3\ncpuUsage 0\n'),
+                         {'dperf_errors': 1000, 'dperf_busy_percent': 55})
+        self.assertEqual(others.dperf_said(''), {'dperf_errors': None, 'dperf_busy_percent': None})
 
     def test_set_up_cancels_out(self):
         self.assertEqual(figures.per_connection({'decode': {'Ir': 150}, 'encode': {'Ir': 30}}, {'decode': {'Ir': 50}}, 10),

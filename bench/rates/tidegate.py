@@ -29,7 +29,11 @@ time_wait = {time_wait}
 syn_cookies = "{cookies}"
 [[listen]]
 port = 80
-service = "http"
+service = "web"
+[service.web]
+type = "http"
+# Answers and closes, whatever the client would rather have.
+keep_alive = false
 '''
 
 BENCH = '''
@@ -87,11 +91,11 @@ def start_server(world, device, cookies='auto', gateway=None, mac=None):
     return server
 
 
-def bench_argv(world, device, rate=0, concurrency=None, sources=None):
+def bench_argv(world, device, rate=0, concurrency=None, sources=None, seconds=None):
     sources = sources or f'10.1.0.0+{MOST_PER_S * world.seconds // PORTS + 1}'
     config = world.write('bench.toml', BENCH.format(
         vdev=device[0], device=device[1], cpu=world.client_cpu, huge='on' if world.huge else 'off', sources=sources,
-        concurrency=concurrency or world.options.concurrency, seconds=world.seconds,
+        concurrency=concurrency or world.options.concurrency, seconds=seconds or world.seconds,
         client_args='args = ["--single-file-segments"]' if world.huge else ''))
     return (world.tidegate, 'bench', '-c', config, '--json', '--quiet', '--rate', int(rate)), sources
 
@@ -133,6 +137,12 @@ def figures_of(summary, server=None, said='', sources=''):
     if summary['problems'] and summary['closed'] == 0:
         raise Failed('; '.join(summary['problems']))
     return figures
+
+
+def closed_each_second(said):
+    """Connections closed in each second, from the live lines of a server."""
+    totals = [int(n.replace(',', '')) for n in re.findall(r'^ *\d+ s  opened .*?closed +([\d,]+) ', said, re.MULTILINE)]
+    return [after - before for before, after in zip([0, *totals], totals)]
 
 
 def over(kind):
