@@ -27,6 +27,7 @@ run=(python3 "$root/bench/rates/rates.py" --build "$build" "$@")
 if [[ $(id -u) -eq 0 ]] && unshare --mount --net --pid --fork --kill-child true 2>/dev/null; then
   export TIDEGATE_RATES_INSIDE=1
   # A /run of our own keeps named namespaces and DPDK's files to ourselves.
-  exec unshare --mount --net --pid --fork --kill-child --mount-proc bash -c 'mount -t tmpfs tmpfs /run; exec "$@"' - "${run[@]}"
+  exec unshare --mount --net --pid --fork --kill-child --mount-proc \
+    bash -c 'mount -t tmpfs tmpfs /run; exec "$@"' - "${run[@]}"
 fi
 exec "${run[@]}"

@@ -5,8 +5,8 @@ import statistics
 
 
 def median_and_spread(values):
-    """(median, spread): spread is the distance of the furthest value but one fifth of them from the median, as a share of
-    it: a shared machine always has its one bad run. With fewer than five values none is left out."""
+    """(median, spread): spread is the distance of the furthest value but one fifth of them from the median, as a
+    share of it: a shared machine always has its one bad run. With fewer than five values none is left out."""
     values = [v for v in values if v is not None]
     if not values:
         return None, None
@@ -17,14 +17,14 @@ def median_and_spread(values):
 
 
 def ratio(rounds, above, below, key):
-    """Median and spread of `above`'s figure to `below`'s, each within its own round; (None, None) when none has both."""
+    """Median and spread of `above`'s figure to `below`'s within each round; (None, None) when none has both."""
     return median_and_spread([r[above][key] / r[below][key] for r in rounds
                               if (r.get(above) or {}).get(key) is not None and (r.get(below) or {}).get(key)])
 
 
 def summarise(rounds):
-    """{case: {figure: {"median", "spread", "values"}}} from [{case: {figure: number}}], one dictionary a round. Text and
-    truth values are taken from the last round."""
+    """{case: {figure: {"median", "spread", "values"}}} from [{case: {figure: number}}], one dictionary a round. Text
+    and truth values are taken from the last round."""
     summary = {}
     for name in dict.fromkeys(name for r in rounds for name in r):
         results = [r[name] for r in rounds if r.get(name)]
@@ -63,7 +63,7 @@ def testpmd_rates(output, port=0):
     return middle[0], middle[1]
 
 
-# Files of the fast path by stage; the first that fits counts. What a compiler inlines stays in the file it was written in.
+# Files of the fast path by stage; the first that fits counts. Inlined code stays in the file it was written in.
 STAGES = (
     ('checksums', r'lib/wire/checksum'),
     ('encode', r'lib/wire/encode'),
@@ -77,8 +77,8 @@ STAGES = (
 
 
 def stage_of(file, function_file):
-    """The stage of an instruction written in `file` and inlined into a function of `function_file`. Code of the standard
-    library belongs to whoever had it inlined; copying and clearing by the C library is a stage of its own."""
+    """The stage of an instruction written in `file` and inlined into a function of `function_file`. Code of the
+    standard library belongs to whoever had it inlined; copying and clearing by the C library is a stage of its own."""
     for where in (file, function_file):
         for stage, pattern in STAGES:
             if re.search(pattern, where):

@@ -1,5 +1,5 @@
-"""Cases of what Tidegate is compared with, on the same machine in the same round: testpmd, Linux's TCP, dperf; and a SYN
-flood, whose ceiling testpmd is."""
+"""Cases of what Tidegate is compared with, on the same machine in the same round: testpmd, Linux's TCP, dperf; and a
+SYN flood, whose ceiling testpmd is."""
 import pathlib
 import random
 import re
@@ -216,8 +216,8 @@ def dperf(world, role):
 
 
 def dperf_serves(world, program, vdev):
-    """`tidegate bench` goes first, since it has the memif server's role; its SYNs wait for dperf. dperf ends badly when its
-    peer leaves, so what it printed until then is taken."""
+    """`tidegate bench` goes first, since it has the memif server's role; its SYNs wait for dperf. dperf ends badly when
+    its peer leaves, so what it printed until then is taken."""
     warm_up = 8
     config = world.write('dperf.conf', DPERF.format(
         mode='server', cpu=world.server_cpu, duration=world.seconds + 60, local='10.0.0.1', peer='10.0.0.2',

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Runs the cases round by round (A, B, C, A, B, C, ...), so that what drifts on a shared machine drifts for all of them,
-and reports medians, spreads and ratios within the rounds. scripts/rates.sh builds what is needed and starts this."""
+"""Runs the cases round by round (A, B, C, A, B, C, ...), so that what drifts on a shared machine drifts for all of
+them, and reports medians, spreads and ratios within the rounds. scripts/rates.sh builds what is needed and starts it."""
 import argparse
 import datetime
 import functools
@@ -44,9 +44,9 @@ RATIOS = (
     ('vhost to memif', 'vhost', 'memif', 'rate_per_s'),
     ('SYN-ACKs to macswap, memif', 'flood', 'flood-ceiling', 'packets_per_s'),
 )
-FLOW = ('SYN, SYN-ACK, ACK+GET, data+FIN, FIN+ACK, ACK; the server closes first and holds TIME-WAIT for 2MSL = 60 s. SYN '
-        'options of `tidegate bench`: MSS, window scale, SACK permitted, timestamps; of the cases without a device: the '
-        'same without timestamps. Checksums in software where a device has none')
+FLOW = ('SYN, SYN-ACK, ACK+GET, data+FIN, FIN+ACK, ACK; the server closes first and holds TIME-WAIT for 2MSL = 60 s. '
+        'SYN options of `tidegate bench`: MSS, window scale, SACK permitted, timestamps; without a device: the same '
+        'but timestamps. Checksums in software where a device has none')
 
 
 def say(text):

@@ -79,7 +79,8 @@ class Figures(unittest.TestCase):
         self.assertEqual((summary['a']['note'], summary['a']['good']), ('y', False))
 
     def test_testpmd_first_and_last_period_are_cut(self):
-        text = ''.join(TESTPMD.format(rx=rx, tx=tx) for rx, tx in ((0, 9), (0, 9), (3, 1), (10, 20), (30, 20), (20, 20), (5, 1)))
+        periods = ((0, 9), (0, 9), (3, 1), (10, 20), (30, 20), (20, 20), (5, 1))
+        text = ''.join(TESTPMD.format(rx=rx, tx=tx) for rx, tx in periods)
         self.assertEqual(figures.testpmd_rates(text), (20, 20))
         self.assertEqual(figures.testpmd_rates(text, 1), (7, 8))
         self.assertEqual(figures.testpmd_rates('nothing'), (None, None))
@@ -116,7 +117,8 @@ class Figures(unittest.TestCase):
         self.assertEqual(others.dperf_said(''), {'dperf_errors': None, 'dperf_busy_percent': None})
 
     def test_set_up_cancels_out(self):
-        self.assertEqual(figures.per_connection({'decode': {'Ir': 150}, 'encode': {'Ir': 30}}, {'decode': {'Ir': 50}}, 10),
+        more, less = {'decode': {'Ir': 150}, 'encode': {'Ir': 30}}, {'decode': {'Ir': 50}}
+        self.assertEqual(figures.per_connection(more, less, 10),
                          {'decode': {'Ir': 10}, 'encode': {'Ir': 3}})
 
     def test_numbers_for_people(self):

@@ -1,4 +1,5 @@
-"""Cases with the program on devices: client and server one core each, the six-packet HTTP connection, server closes first.
+"""Cases with the program on devices: client and server one core each, the six-packet HTTP connection, server closes
+first.
 
 A case is a function of a World that returns a flat dictionary of figures."""
 import re
@@ -65,7 +66,8 @@ def devices(world, kind):
     """(server's vdev and device, client's vdev and device) over a socket of this world."""
     socket = world.folder / f'{kind}.sock'
     if kind == 'memif':
-        memif = 'net_memif0,role={},id=0,rsize=%d,socket-abstract=no,socket=%s' % (world.options.memif_ring_bits, socket)
+        bits = world.options.memif_ring_bits
+        memif = f'net_memif0,role={{}},id=0,rsize={bits},socket-abstract=no,socket={socket}'
         return (memif.format('server'), 'net_memif0'), (memif.format('client'), 'net_memif0')
     return ((f'net_vhost0,iface={socket},queues=1', 'net_vhost0'),
             (f'net_virtio_user0,path={socket},queues=1,queue_size=1024', 'net_virtio_user0'))
@@ -103,7 +105,8 @@ def bench_argv(world, device, rate=0, concurrency=None, sources=None, seconds=No
 def run_client(world, device, **how):
     argv, sources = bench_argv(world, device, **how)
     # Failures are figures here; the program's exit code 1 tells of them.
-    client = world.run('bench', *argv, seconds=world.seconds + 60, wanted=None, cpus=(world.client_cpu, world.server_cpu))
+    client = world.run('bench', *argv, seconds=world.seconds + 60, wanted=None,
+                       cpus=(world.client_cpu, world.server_cpu))
     if client.popen.returncode not in (0, 1):
         raise Failed(client.why())
     return client.json(), sources

@@ -1,4 +1,5 @@
-"""What the cases run in: programs with a CPU, a time limit and their output in files; huge pages; the machine's description.
+"""What the cases run in: programs with a CPU, a time limit and their output in files; huge pages; the machine's
+description.
 
 rates.sh starts us in namespaces of our own when it may (root), so nothing is left however we end."""
 import contextlib
@@ -48,7 +49,8 @@ class Program:
         return self.err_path.read_text(errors='replace')
 
     def why(self):
-        return '\n'.join([f'{self.name}: {" ".join(self.argv)}', *self.out.splitlines()[-8:], *self.err.splitlines()[-8:]])
+        said = [*self.out.splitlines()[-8:], *self.err.splitlines()[-8:]]
+        return '\n'.join([f'{self.name}: {" ".join(self.argv)}', *said])
 
     def wait_for(self, pattern, seconds):
         end = time.monotonic() + seconds
