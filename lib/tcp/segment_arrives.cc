@@ -15,6 +15,14 @@ namespace {
 /// RFC 7323 5.5: a ts_recent older than 24 days says nothing.
 constexpr std::uint32_t kTimestampStaleMs = 24u * 24 * 3600 * 1000;
 
+/// Beside a TcpOptionBit, on what is left of a segment whose SYN has been dealt with.
+constexpr std::uint8_t kBegunWithSyn = 1 << 7;
+
+/// RFC 7323 2.2: the window of a segment with SYN is not scaled.
+std::uint32_t window_of(const TcbHot& hot, const Segment& segment) {
+  return static_cast<std::uint32_t>(segment.window) << ((segment.options & kBegunWithSyn) != 0 ? 0 : hot.send_shift());
+}
+
 }  // namespace
 
 namespace {
@@ -179,7 +187,7 @@ void TcpEngine::syn_sent_arrives(std::uint32_t index, const Segment& segment) {
     Segment rest = segment;
     rest.seq += 1;
     rest.flags = static_cast<std::uint8_t>(rest.flags & ~kSyn);
-    rest.options = static_cast<std::uint8_t>(rest.options & kOptTimestamps);
+    rest.options = static_cast<std::uint8_t>((rest.options & kOptTimestamps) | kBegunWithSyn);
     synchronized_arrives(index, rest);
   }
 }
@@ -230,7 +238,7 @@ void TcpEngine::synchronized_arrives(std::uint32_t index, const Segment& arrived
     if ((segment.flags & (kEce | kCwr)) != kEce) hot.clear(kTcbEcn);  // RFC 3168 6.1.1: the peer does not agree
     segment.seq += 1;
     segment.flags = static_cast<std::uint8_t>(segment.flags & ~kSyn);
-    segment.options = static_cast<std::uint8_t>(segment.options & kOptTimestamps);
+    segment.options = static_cast<std::uint8_t>((segment.options & kOptTimestamps) | kBegunWithSyn);
     hot.set(kTcbAckNow);
     mark_dirty(index);
   }
@@ -349,7 +357,7 @@ bool TcpEngine::process_ack(std::uint32_t index, const Segment& segment) {
     hot.clear(kTcbTiming);
     hot.snd_una += 1;
     hot.snd_nxt = max(hot.snd_nxt, hot.snd_una);
-    hot.snd_wnd = static_cast<std::uint32_t>(segment.window) << hot.send_shift();
+    hot.snd_wnd = window_of(hot, segment);
     cold.max_snd_wnd = std::max(cold.max_snd_wnd, hot.snd_wnd);
     cold.snd_wl1 = segment.seq;
     cold.snd_wl2 = segment.ack;
@@ -390,7 +398,7 @@ bool TcpEngine::process_ack(std::uint32_t index, const Segment& segment) {
 
 void TcpEngine::update_send_window(TcbHot& hot, TcbCold& cold, const Segment& segment) {
   if (cold.snd_wl1 < segment.seq || (cold.snd_wl1 == segment.seq && cold.snd_wl2 <= segment.ack)) {
-    hot.snd_wnd = static_cast<std::uint32_t>(segment.window) << hot.send_shift();
+    hot.snd_wnd = window_of(hot, segment);
     cold.max_snd_wnd = std::max(cold.max_snd_wnd, hot.snd_wnd);
     cold.snd_wl1 = segment.seq;
     cold.snd_wl2 = segment.ack;

@@ -1,7 +1,7 @@
 #pragma once
 /// The segments that the exhaustive test tries on a connection: every combination of the eight control bits, with
 /// sequence and acknowledgment numbers on, beside and far from every edge that RFC 9293 3.10.7 knows, with and without
-/// text. Ownership: values. Thread rule: one owner.
+/// text. The send window's edge, SND.WL1, is one of them. Ownership: values. Thread rule: one owner.
 
 #include <algorithm>
 #include <array>
@@ -20,7 +20,7 @@ class Cases {
     const std::uint32_t right = c.rcv_nxt + c.rcv_wnd;
     seq_ = unique({c.rcv_nxt - kFar, c.rcv_nxt - 101, c.rcv_nxt - 100, c.rcv_nxt - 50, c.rcv_nxt - 1, c.rcv_nxt,
                    c.rcv_nxt + 1, c.rcv_nxt + c.rcv_wnd / 2, right - 100, right - 1, right, right + 1, right + kFar,
-                   c.rcv_nxt + kOpposite});
+                   c.rcv_nxt + kOpposite, c.snd_wl1 - 1, c.snd_wl1, c.snd_wl1 + 1});
     ack_ = unique({c.snd_una - kFar, c.snd_una - c.max_snd_wnd - 1, c.snd_una - c.max_snd_wnd, c.snd_una - 1, c.snd_una,
                    c.snd_una + 1, c.snd_una + (c.snd_nxt - c.snd_una) / 2, c.snd_nxt - 1, c.snd_nxt, c.snd_nxt + 1,
                    c.snd_nxt + kFar, c.snd_una + kOpposite});

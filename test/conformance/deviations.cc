@@ -8,6 +8,7 @@ Demand silence(const Connection& c, const Demand& letter, Discard why) {
   Demand d;
   d.next = c.state;
   d.snd_una = c.snd_una;
+  d.snd_wnd = c.snd_wnd;
   d.discard = why;
   d.section = letter.section;
   return d;
@@ -110,6 +111,17 @@ Demand reopened(const Connection& c, const Arrival& s, const Demand& letter) {
   return d;
 }
 
+/// Applies to what the rows before say, too; see demand().
+Demand within_the_window(const Connection&, const Arrival&, const Demand& letter) {
+  const bool acknowledges =
+      letter.reply == Reply::kAck || letter.reply == Reply::kAckSoon || letter.reply == Reply::kMayAck;
+  const bool synchronized = letter.next >= State::kEstablished && letter.next <= State::kLastAck;
+  if (!acknowledges || !synchronized || letter.reply_seq - letter.snd_una <= letter.snd_wnd) return letter;
+  Demand d = letter;
+  d.reply_seq = letter.snd_una + letter.snd_wnd;
+  return d;
+}
+
 /// The letter passed in is already that of a connection without timestamps; see demand().
 Demand without_timestamp(const Connection&, const Arrival&, const Demand& letter) { return letter; }
 
@@ -124,6 +136,8 @@ constexpr Deviation kDeviations[] = {
     {"zero-length segment at the right window edge is acceptable", "Linux", at_the_right_edge},
     {"a bare FIN needs no room in a closed window", "Linux", bare_fin},
     {"SYN reopens TIME-WAIT", "RFC 9293 MAY-2, RFC 6191", reopened},
+    {"SEQ of an ACK is no further than a window that has shrunk", "Linux, and RFC 9293 3.8.6: it would not be taken",
+     within_the_window},
     {"a segment without timestamps is taken where they are in use", "Linux", without_timestamp},
 };
 
@@ -138,7 +152,7 @@ Demand demand(const Connection& c, const Arrival& s, std::size_t& row) {
   const Demand letter = segment_arrives(judged, s);
   for (row = 0; row < std::size(kDeviations); ++row) {
     const Demand d = kDeviations[row].instead(judged, s, letter);
-    if (!(d == letter)) return d;
+    if (!(d == letter)) return within_the_window(judged, s, d);
   }
   if (c.timestamps && !s.has_timestamp && !(segment_arrives(c, s) == letter)) row = std::size(kDeviations) - 1;
   return letter;

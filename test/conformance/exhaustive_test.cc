@@ -1,7 +1,7 @@
 /// Eleven states, every combination of control bits, sequence and acknowledgment numbers around every window edge, text
-/// and window open or closed, timestamps older and newer, with numbers that wrap at 2^32 and at 2^31: a real shard
-/// against the oracle. About ten million cases; TIDEGATE_EXHAUSTIVE_STRIDE=n runs each n-th, and a build with a
-/// sanitizer each 41st.
+/// and window open or closed, timestamps older and newer, send windows that close, shrink, grow and are scaled, over
+/// IPv4 and IPv6, with numbers that wrap at 2^32 and at 2^31: a real shard against the oracle. README.md says how much
+/// of it which build runs.
 
 #include <gtest/gtest.h>
 
@@ -77,6 +77,7 @@ std::string describe(const Connection& c, const Arrival& s) {
   return format_flags(s.flags) + " SEQ=" + relative(s.seq, "RCV.NXT", c.rcv_nxt) + " (edge at +" +
          std::to_string(c.rcv_wnd) + ") ACK=" + relative(s.ack, "SND.UNA", c.snd_una) + " (NXT at +" +
          std::to_string(c.snd_nxt - c.snd_una) + ") text " + std::to_string(s.text) +
+         " WND=" + std::to_string(s.window) +
          (s.has_timestamp ? " TSval " + relative(s.ts_value, "TS.Recent", c.ts_recent) : "");
 }
 
@@ -88,7 +89,8 @@ std::string describe(const Connection& c, const Demand& d) {
             " ACK=" + relative(d.reply_ack, "RCV.NXT", c.rcv_nxt);
   }
   text += std::string(", ") + kDiscardNames[static_cast<unsigned>(d.discard)] + ", text " + std::to_string(d.text) +
-          (d.fin ? " and FIN" : "") + ", SND.UNA+" + std::to_string(d.snd_una - c.snd_una);
+          (d.fin ? " and FIN" : "") + ", SND.UNA+" + std::to_string(d.snd_una - c.snd_una) + ", SND.WND " +
+          std::to_string(d.snd_wnd);
   return text;
 }
 
@@ -102,7 +104,8 @@ std::string describe(const Connection& c, const Outcome& o) {
   }
   if (o.n_sent == 0) text += ", nothing";
   text += std::string(", ") + (o.n_drops > 0 ? std::string(drop_name(o.drop)) : "accepted") + ", text " +
-          std::to_string(o.text) + (o.fin ? " and FIN" : "") + ", send queue " + std::to_string(o.send_queue);
+          std::to_string(o.text) + (o.fin ? " and FIN" : "") + ", send queue " + std::to_string(o.send_queue) +
+          ", SND.WND " + std::to_string(o.send_window);
   return text;
 }
 
@@ -163,7 +166,9 @@ bool agrees(const Position& position, const Connection& c, std::uint32_t in_flig
   const State next = d.next == State::kListen ? State::kClosed : d.next;
   if (o.next != next || !reply_agrees(c, d, o) || !drop_agrees(c, d.discard, o)) return false;
   if (position.unread == 0 && (o.text != d.text || o.fin != d.fin)) return false;
-  if (next >= State::kEstablished && next <= State::kLastAck) {
+  const bool synchronized = next >= State::kEstablished && next <= State::kLastAck;
+  if ((synchronized || (next == State::kSynReceived && !c.passive)) && o.send_window != d.snd_wnd) return false;
+  if (synchronized) {
     const std::uint32_t acknowledged = d.snd_una - c.snd_una;
     const std::uint32_t queue = in_flight - std::min(in_flight, acknowledged);
     if (c.state >= State::kEstablished && o.send_queue != queue) return false;
@@ -177,13 +182,26 @@ std::unique_ptr<Rig>& rig() {
   return one;
 }
 
-/// Which timestamp a case carries: on, beside and far from TS.Recent, and none. Spread over the cases by a hash, since
-/// four of the eight control bits change nothing here and so each of the others' combinations meets each timestamp.
+/// Spreads what a case carries besides over the cases: four of the eight control bits change nothing, so that each of
+/// the others' combinations meets each choice.
+std::size_t spread(std::size_t n, std::uint64_t salt, std::size_t choices) {
+  return static_cast<std::size_t>((n * (0x9e37'79b9'7f4a'7c15ULL + 2 * salt)) >> 40) % choices;
+}
+
+/// Which timestamp a case carries: on, beside and far from TS.Recent, and none.
 void choose_timestamp(const Connection& c, std::size_t n, Arrival& s) {
   constexpr std::uint32_t kAway[] = {0, 0u - 1, 1, 0x7fff'ffff, 0x8000'0000, 0x8000'0001};
-  const auto choice = static_cast<std::size_t>((n * 0x9e37'79b9'7f4a'7c15ULL) >> 40) % (std::size(kAway) + 1);
+  const std::size_t choice = spread(n, 0, std::size(kAway) + 1);
   s.has_timestamp = choice < std::size(kAway);
   if (s.has_timestamp) s.ts_value = c.ts_recent + kAway[choice];
+}
+
+/// SEG.WND: closed, tiny, less than is in flight, a little less than before, the same, more, and the most there is.
+void choose_window(std::size_t n, std::uint32_t in_flight, Arrival& s) {
+  const std::uint16_t windows[] = {
+      0,     1, static_cast<std::uint16_t>(in_flight / 2), Rig::kPeerWindow - 1, Rig::kPeerWindow, Rig::kPeerWindow + 1,
+      0xffff};
+  s.window = windows[spread(n, 0x5851'f42d'4c95'7f2dULL, std::size(windows))];
 }
 
 void run(const Position& position, std::size_t step) {
@@ -206,6 +224,7 @@ void run(const Position& position, std::size_t step) {
     arrivals.clear();
     for (; n < size && arrivals.size() < r.max_connections(); n += step) {
       Arrival s = cases.at(n);
+      choose_window(n, position.in_flight, s);
       if (position.timestamps) choose_timestamp(c, n, s);
       r.deliver(static_cast<unsigned>(arrivals.size()), s);
       arrivals.push_back(s);
@@ -268,7 +287,13 @@ struct Place {
   Origin origin;
   std::uint32_t unread;
   bool timestamps = false;
+  bool scaled = false;
+  std::uint32_t window_set_ahead = 0;
+  /// Each how many-th case, odd.
+  std::size_t step = 1;
 };
+/// Where SND.WL1 lies in the positions "_ahead".
+constexpr std::uint32_t kAhead = 200;
 constexpr Place kPlaces[] = {
     {"closed", State::kClosed, Origin::kPassive, 0},
     {"listen", State::kListen, Origin::kPassive, 0},
@@ -302,10 +327,23 @@ constexpr Place kPlaces[] = {
     {"closing_timestamps", State::kClosing, Origin::kPassive, 0, true},
     {"last_ack_timestamps", State::kLastAck, Origin::kPassive, 0, true},
     {"time_wait_timestamps", State::kTimeWait, Origin::kPassive, 0, true},
+    {"syn_sent_scaled", State::kSynSent, Origin::kActive, 0, false, true, 0, 5},
+    {"syn_received_passive_scaled", State::kSynReceived, Origin::kPassive, 0, false, true, 0, 5},
+    {"syn_received_simultaneous_scaled", State::kSynReceived, Origin::kSimultaneous, 0, false, true, 0, 5},
+    {"established_scaled", State::kEstablished, Origin::kPassive, 0, false, true, 0, 5},
+    {"established_ahead", State::kEstablished, Origin::kPassive, 0, false, false, kAhead, 3},
+    {"established_scaled_ahead", State::kEstablished, Origin::kPassive, 0, false, true, kAhead, 5},
+    {"fin_wait_1_ahead", State::kFinWait1, Origin::kPassive, 0, false, false, kAhead, 5},
+    {"fin_wait_2_ahead", State::kFinWait2, Origin::kPassive, 0, false, false, kAhead, 5},
+    {"close_wait_ahead", State::kCloseWait, Origin::kPassive, 0, false, false, kAhead, 5},
+    {"closing_ahead", State::kClosing, Origin::kPassive, 0, false, false, kAhead, 5},
+    {"last_ack_ahead", State::kLastAck, Origin::kPassive, 0, false, false, kAhead, 5},
 };
-std::size_t all_positions() { return std::size(kPlaces) * std::size(kNumbers); }
+/// Over IPv6 nothing of 3.10.7 differs but the connections' addresses: each seventh case is enough.
+constexpr std::size_t kStepOverIpv6 = 7;
+std::size_t all_positions() { return std::size(kPlaces) * std::size(kNumbers) * 2; }
 
-class Rfc9293_3_10_7 : public testing::TestWithParam<std::tuple<std::size_t, std::size_t>> {};
+class Rfc9293_3_10_7 : public testing::TestWithParam<std::tuple<std::size_t, std::size_t, bool>> {};
 
 TEST_P(Rfc9293_3_10_7, EverySegmentDoesWhatTheTableSays) {
   const Place& place = kPlaces[std::get<0>(GetParam())];
@@ -318,15 +356,19 @@ TEST_P(Rfc9293_3_10_7, EverySegmentDoesWhatTheTableSays) {
   position.unread = place.unread;
   position.in_flight = kInFlight;
   position.timestamps = place.timestamps;
-  run(position, numbers.step * stride());
+  position.scaled = place.scaled;
+  position.window_set_ahead = place.window_set_ahead;
+  position.six = std::get<2>(GetParam());
+  run(position, numbers.step * place.step * (position.six ? kStepOverIpv6 : 1) * stride());
 }
 
 INSTANTIATE_TEST_SUITE_P(Exhaustive, Rfc9293_3_10_7,
                          testing::Combine(testing::Range(std::size_t{0}, std::size(kPlaces)),
-                                          testing::Range(std::size_t{0}, std::size(kNumbers))),
+                                          testing::Range(std::size_t{0}, std::size(kNumbers)), testing::Bool()),
                          [](const auto& chosen) {
                            return std::string(kPlaces[std::get<0>(chosen.param)].name) + "_" +
-                                  kNumbers[std::get<1>(chosen.param)].name;
+                                  kNumbers[std::get<1>(chosen.param)].name +
+                                  (std::get<2>(chosen.param) ? "_over_v6" : "");
                          });
 
 }  // namespace

@@ -16,6 +16,17 @@ bool acknowledges_something(const Connection& c, const Arrival& s) {
   return lies_in(s.ack, c.snd_una + 1, c.snd_nxt - c.snd_una);
 }
 
+/// RFC 7323 2.2: the window of a segment with SYN is not scaled.
+std::uint32_t send_window(const Connection& c, const Arrival& s) {
+  return s.has(SYN) ? std::uint32_t{s.window} : std::uint32_t{s.window} << c.snd_shift;
+}
+
+/// "SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK)"
+bool newer_window(const Connection& c, const Arrival& s) {
+  if (s.seq == c.snd_wl1) return lies_in(s.ack, c.snd_wl2, 0x8000'0000u);
+  return lies_in(s.seq, c.snd_wl1 + 1, 0x7fff'ffffu);
+}
+
 /// The peer has not sent its FIN.
 bool receives(State state) {
   return state == State::kEstablished || state == State::kFinWait1 || state == State::kFinWait2;
@@ -26,6 +37,7 @@ Demand quiet(const Connection& c, Discard why, const char* section) {
   d.next = c.state;
   d.discard = why;
   d.snd_una = c.snd_una;
+  d.snd_wnd = c.snd_wnd;
   d.section = section;
   return d;
 }
@@ -93,6 +105,7 @@ Demand syn_sent_state(const Connection& c, const Arrival& s) {
     up.state = State::kEstablished;
     up.rcv_nxt = s.seq + 1;
     up.snd_una = s.ack;
+    up.snd_wnd = send_window(c, s);
     // "If there are other controls or text in the segment, then continue processing at the sixth step."
     Demand d = answer_ack(up, Discard::kNone, "3.10.7.3 fourth");
     d.text = s.text;
@@ -105,6 +118,7 @@ Demand syn_sent_state(const Connection& c, const Arrival& s) {
     return d;
   }
   Demand d = go(c, State::kSynReceived, "3.10.7.3 fourth");
+  d.snd_wnd = send_window(c, s);
   d.reply = Reply::kSynAck;
   d.reply_seq = c.iss;
   d.reply_ack = s.seq + 1;
@@ -175,6 +189,7 @@ Demand from_the_fifth_check(const Connection& c, const Arrival& s) {
     if (!acknowledges_something(c, s)) return answer_reset(c, s, Discard::kAck, "3.10.7.4 fifth, SYN-RECEIVED");
     d.next = State::kEstablished;
     d.snd_una = s.ack;
+    d.snd_wnd = send_window(c, s);
     return text_and_fin(c, s, d);
   }
   // RFC 5961 5.2: (SND.UNA - MAX.SND.WND) =< SEG.ACK =< SND.NXT.
@@ -182,6 +197,9 @@ Demand from_the_fifth_check(const Connection& c, const Arrival& s) {
     return answer_ack(c, Discard::kAck, "3.10.7.4 fifth, RFC 5961 5.2");
   }
   if (acknowledges_something(c, s)) d.snd_una = s.ack;
+  // "If SND.UNA =< SEG.ACK =< SND.NXT, the send window should be updated." LAST-ACK, of which the RFC says nothing
+  // else, may have text in flight as CLOSE-WAIT has.
+  if (lies_in(s.ack, c.snd_una, c.snd_nxt - c.snd_una + 1) && newer_window(c, s)) d.snd_wnd = send_window(c, s);
   // In the states in which our FIN is out it is the last thing before SND.NXT.
   const bool fin_acknowledged = d.snd_una == c.snd_nxt;
   switch (c.state) {

@@ -4,7 +4,7 @@
 /// of lib/tcp must not be able to hide in it. Where the RFC leaves a choice the letter takes the plainest reading;
 /// deviations.hh holds what Tidegate does instead, by name.
 /// Ownership: values. Thread rule: pure functions. Units: octets, raw sequence numbers.
-/// Source: RFC 9293 3.10.7, RFC 5961 3 to 5, RFC 7323 5.3, RFC 5681 4.2.
+/// Source: RFC 9293 3.10.7, RFC 5961 3 to 5, RFC 7323 2.2 and 5.3, RFC 5681 4.2.
 
 #include <cstdint>
 
@@ -40,6 +40,11 @@ struct Connection {
   std::uint32_t iss = 0;
   std::uint32_t snd_una = 0;
   std::uint32_t snd_nxt = 0;
+  std::uint32_t snd_wnd = 0;
+  std::uint32_t snd_wl1 = 0;
+  std::uint32_t snd_wl2 = 0;
+  /// Snd.Wind.Shift of RFC 7323 2.3.
+  std::uint32_t snd_shift = 0;
   std::uint32_t max_snd_wnd = 0;
   std::uint32_t rcv_nxt = 0;
   std::uint32_t rcv_wnd = 0;
@@ -52,6 +57,8 @@ struct Arrival {
   std::uint32_t ack = 0;
   std::uint8_t flags = 0;
   std::uint32_t text = 0;
+  /// SEG.WND as it stands in the header.
+  std::uint16_t window = 0;
   bool has_timestamp = false;
   std::uint32_t ts_value = 0;
 
@@ -108,13 +115,14 @@ struct Demand {
   std::uint32_t text = 0;
   bool fin = false;
   std::uint32_t snd_una = 0;
+  std::uint32_t snd_wnd = 0;
   /// Of the RFC.
   const char* section = "";
 
   friend bool operator==(const Demand& a, const Demand& b) {
     return a.next == b.next && a.reply == b.reply && a.discard == b.discard && a.reply_seq == b.reply_seq &&
            a.reply_ack == b.reply_ack && a.fresh_seq == b.fresh_seq && a.text == b.text && a.fin == b.fin &&
-           a.snd_una == b.snd_una;
+           a.snd_una == b.snd_una && a.snd_wnd == b.snd_wnd;
   }
 };
 

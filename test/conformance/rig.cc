@@ -1,41 +1,23 @@
 #include "rig.hh"
 
 #include <algorithm>
-#include <cstring>
 
-#include "base/bytes.hh"
-#include "base/hash.hh"
 #include "sim/host.hh"
-#include "wire/encode.hh"
 
 namespace tidegate::conformance {
 
 namespace {
 
-constexpr std::uint16_t kServicePort = 80;
-constexpr std::uint32_t kRemoteBase = (198u << 24) | (18u << 16);
-/// Connections of a batch open within this long.
-constexpr std::uint32_t kOpeningUnits = 30'000'000 / 4;
-/// ISS = clock + hash; hashes just below this open first.
-constexpr std::uint32_t kHashTop = 0x4000'0000;
-constexpr unsigned kBlock = 2048;
-constexpr unsigned kHeaders = 14 + 20 + 20;
-
-const std::array<std::uint8_t, 4096> kText = [] {
-  std::array<std::uint8_t, 4096> text{};
-  text.fill('t');
-  return text;
-}();
-
-ShardConfig shard_config(unsigned connections) {
+ShardConfig shard_config(unsigned connections, bool six) {
   ShardConfig config = sim_host_config(1);
   config.interface.gateway4 = sim_address4(2);
+  config.interface.gateway6 = sim_address6(2);
   config.interface.tx_ip_checksum_offload = true;
   config.interface.tx_tcp_checksum_offload = true;
   config.limits.connections = connections + 64;
   config.limits.time_wait = connections + 64;
-  config.limits.connections_v6 = 16;
-  config.limits.time_wait_v6 = 16;
+  config.limits.connections_v6 = six ? connections + 64 : 16;
+  config.limits.time_wait_v6 = config.limits.connections_v6;
   config.limits.buffers = connections * 6 + 64;
   // Far from the pressure at which cookies begin.
   config.limits.syn_received = connections * 4;
@@ -53,10 +35,6 @@ ShardConfig shard_config(unsigned connections) {
 State state_of(TcpState s) { return static_cast<State>(s); }
 static_assert(static_cast<unsigned>(TcpState::kTimeWait) == static_cast<unsigned>(State::kTimeWait));
 static_assert(static_cast<unsigned>(TcpState::kFinWait2) == static_cast<unsigned>(State::kFinWait2));
-
-FlowKey key_of(std::uint32_t remote, std::uint16_t port) {
-  return FlowKey{sim_address4(1), IpAddress::v4(remote), kServicePort, port};
-}
 
 }  // namespace
 
@@ -83,7 +61,7 @@ class Rig::Teller : public Service {
       if (event.type == EventType::kAccepted) {
         ConnectionInfo info;
         if (connections.info(event.connection, info)) {
-          started(rig_.index_of(info.key.remote.v4_value(), info.key.remote_port), event.connection);
+          started(rig_.index_of(info.key), event.connection);
         }
       }
       if (event.connection.index >= by_slot_.size()) continue;
@@ -104,122 +82,15 @@ class Rig::Teller : public Service {
 };
 
 Rig::Rig(unsigned max_connections)
-    : index_(kNetworks * 65536u, kNobody), memory_(std::size_t{kBlock} * kBlocks), teller_() {
-  find_tuples(max_connections);
+    : max_connections_(max_connections), memory_(std::size_t{kBlock} * kBlocks), teller_() {
+  peers6_.six = true;
+  const HashKey key = shard_config(max_connections, true).isn_key;
+  find_tuples(peers4_, max_connections, key);
+  find_tuples(peers6_, max_connections, key);
 }
 
 Rig::~Rig() {
   if (shard_ != nullptr) shard_->release_frames(*out_);
-}
-
-/// The tuples whose hash lies in the band that a batch's opening time covers: about one in 570.
-void Rig::find_tuples(unsigned n) {
-  const HashKey key = shard_config(n).isn_key;
-  for (std::uint32_t network = 0; network < kNetworks && tuples_.size() < n; ++network) {
-    for (std::uint32_t port = 1024; port < 65536 && tuples_.size() < n; ++port) {
-      const std::uint32_t remote = kRemoteBase + 1 + network;
-      const auto hash = static_cast<std::uint32_t>(siphash24(key, key_of(remote, static_cast<std::uint16_t>(port)), 0));
-      const std::uint32_t opens_at = kHashTop - hash;
-      if (opens_at < kOpeningUnits) tuples_.push_back({remote, static_cast<std::uint16_t>(port), opens_at});
-    }
-  }
-  std::sort(tuples_.begin(), tuples_.end(), [](const Tuple& a, const Tuple& b) { return a.opens_at < b.opens_at; });
-  for (std::uint32_t i = 0; i < tuples_.size(); ++i) {
-    index_[(tuples_[i].remote - kRemoteBase - 1) * 65536u + tuples_[i].port] = i;
-  }
-}
-
-std::uint32_t Rig::index_of(std::uint32_t remote, std::uint16_t port) const {
-  const std::uint32_t network = remote - kRemoteBase - 1;
-  return network < kNetworks ? index_[network * 65536u + port] : kNobody;
-}
-
-void Rig::transmitted(const Frame& frame) {
-  const std::uint8_t* p = frame.data;
-  if (load_be16(p + 12) == 0x0806) {
-    arp_asked_ = true;
-    return;
-  }
-  const std::uint8_t* tcp = p + 14 + 20;
-  const std::uint32_t i = index_of(load_be32(p + 14 + 16), load_be16(tcp + 2));
-  if (i >= n_) return;
-  Sent sent;
-  sent.seq = load_be32(tcp + 4);
-  sent.ack = load_be32(tcp + 8);
-  sent.flags = tcp[13];
-  sent.window = load_be16(tcp + 14);
-  sent.text = static_cast<std::uint16_t>(load_be16(p + 16) - 20 - (tcp[12] >> 4) * 4);
-  sent.late = late_;
-  if ((sent.flags & ACK) != 0 && static_cast<std::int32_t>(sent.ack + sent.window - right_edge_) > 0) {
-    right_edge_ = sent.ack + sent.window;
-  }
-  Outcome& outcome = outcomes_[i];
-  if (outcome.n_sent < Outcome::kKept) outcome.sent[outcome.n_sent] = sent;
-  ++outcome.n_sent;
-}
-
-void Rig::send(unsigned i, const Arrival& arrival) {
-  const Tuple& tuple = tuples_[i];
-  Frame frame;
-  frame.data = free_.back();
-  free_.pop_back();
-  frame.capacity = kBlock;
-  frame.flags = kRxIpChecksumGood | kRxL4ChecksumGood;
-  std::uint8_t* p = frame.data;
-  const MacAddress to = sim_mac(1);
-  const MacAddress from = sim_mac(2);
-  std::memcpy(p, to.octets.data(), 6);
-  std::memcpy(p + 6, from.octets.data(), 6);
-  store_be16(p + 12, 0x0800);
-  std::uint8_t* ip = p + 14;
-  std::memset(ip, 0, 40);
-  std::uint8_t* tcp = ip + 20;
-  std::uint8_t* end = tcp + 20;
-  if (arrival.has(SYN)) {
-    store_be32(end, 0x0204'0000u | 1460u);
-    end += 4;
-  }
-  if (arrival.has_timestamp) {
-    store_be32(end, 0x0101'080au);
-    store_be32(end + 4, arrival.ts_value);
-    store_be32(end + 8, 0);
-    end += 12;
-  }
-  tcp[12] = static_cast<std::uint8_t>(((end - tcp) / 4) << 4);
-  std::memcpy(end, kText.data(), arrival.text);
-  end += arrival.text;
-  ip[0] = 0x45;
-  store_be16(ip + 2, static_cast<std::uint16_t>(end - ip));
-  ip[8] = 64;
-  ip[9] = 6;
-  store_be32(ip + 12, tuple.remote);
-  store_be32(ip + 16, sim_address4(1).v4_value());
-  store_be16(tcp, tuple.port);
-  store_be16(tcp + 2, kServicePort);
-  store_be32(tcp + 4, arrival.seq);
-  store_be32(tcp + 8, arrival.ack);
-  tcp[13] = arrival.flags;
-  store_be16(tcp + 14, kPeerWindow);
-  frame.len = static_cast<std::uint16_t>(end - p);
-  burst_.push_back(frame);
-  if (burst_.size() == kMaxBurst) flush();
-}
-
-void Rig::flush() {
-  if (!burst_.empty()) shard_->receive_burst(now_, burst_, *out_);
-  burst_.clear();
-  out_->flush();
-  while (arp_asked_) {
-    arp_asked_ = false;
-    Frame frame;
-    frame.data = free_.back();
-    free_.pop_back();
-    frame.capacity = kBlock;
-    (void)encode_arp_reply(LinkSource{sim_mac(2), 0}, sim_address4(2), sim_mac(1), sim_address4(1), frame);
-    frame.flags = 0;
-    shard_->receive_burst(now_, {&frame, 1}, *out_);
-    out_->flush();
-  }
 }
 
 void Rig::each_acking(unsigned flags, std::uint32_t ack, std::uint32_t text) {
@@ -228,11 +99,21 @@ void Rig::each_acking(unsigned flags, std::uint32_t ack, std::uint32_t text) {
   a.seq = connection_.rcv_nxt;
   a.ack = ack;
   a.text = text;
+  a.window = kPeerWindow;
   a.has_timestamp = timestamps_;
   a.ts_value = kPeerTimestamp;
   for (unsigned i = 0; i < n_; ++i) send(i, a);
   flush();
   connection_.rcv_nxt += a.len();
+  set_window(a);
+}
+
+/// What the peer last said of its window; each segment of a bring-up is news.
+void Rig::set_window(const Arrival& said) {
+  connection_.snd_wnd = said.has(SYN) ? said.window : std::uint32_t{said.window} << connection_.snd_shift;
+  connection_.snd_wl1 = said.seq;
+  connection_.snd_wl2 = said.ack;
+  connection_.max_snd_wnd = std::max(connection_.max_snd_wnd, connection_.snd_wnd);
 }
 
 void Rig::each(unsigned flags, std::uint32_t text) { each_acking(flags, connection_.snd_nxt, text); }
@@ -267,19 +148,20 @@ void Rig::open_all(const Position& position) {
   Arrival syn;
   syn.flags = SYN;
   syn.seq = position.irs;
+  syn.window = kPeerWindow;
   syn.has_timestamp = timestamps_;
   syn.ts_value = kPeerTimestamp;
   for (unsigned i = 0; i < n_; ++i) {
-    now_ = start + Duration::us(std::int64_t{tuples_[i].opens_at} * 4);
+    now_ = start + Duration::us(std::int64_t{peers_->tuples[i].opens_at} * 4);
     if (position.origin == Origin::kPassive) {
       send(i, syn);
       flush();
     } else {
       poll([this, i](Connections& c) {
         ConnectRequest request;
-        request.remote = IpAddress::v4(tuples_[i].remote);
-        request.remote_port = tuples_[i].port;
-        request.local = sim_address4(1);
+        request.remote = remote_of(peers_->six, peers_->tuples[i].host);
+        request.remote_port = peers_->tuples[i].port;
+        request.local = local_of(peers_->six);
         request.local_port = kServicePort;
         const ConnectResult result = c.connect(request);
         if (result.error == ConnectError::kOk) teller_->started(i, result.connection);
@@ -290,7 +172,9 @@ void Rig::open_all(const Position& position) {
   connection_.snd_una = position.iss;
   connection_.snd_nxt = position.iss + 1;
   connection_.rcv_nxt = position.irs;
-  if (position.origin == Origin::kPassive) ++connection_.rcv_nxt;
+  if (position.origin != Origin::kPassive) return;
+  ++connection_.rcv_nxt;
+  set_window(syn);
 }
 
 std::string Rig::bring_up(const Position& position, unsigned n) {
@@ -298,6 +182,7 @@ std::string Rig::bring_up(const Position& position, unsigned n) {
   shard_.reset();
   out_.reset();
   n_ = n;
+  peers_ = position.six ? &peers6_ : &peers4_;
   free_.clear();
   for (unsigned i = 0; i < kBlocks; ++i) free_.push_back(&memory_[std::size_t{i} * kBlock]);
   TxBurst::Backend backend;
@@ -331,7 +216,7 @@ std::string Rig::bring_up(const Position& position, unsigned n) {
   // A number of the clock at which a hash of kHashTop gives the wanted number; a second round keeps it above zero.
   const std::uint64_t units = (std::uint64_t{1} << 32) + static_cast<std::uint32_t>(position.iss - kHashTop);
   now_ = Instant::from_ns(static_cast<std::int64_t>(units * 4000));
-  ShardConfig config = shard_config(n);
+  ShardConfig config = shard_config(n, position.six);
   config.tcp.timestamps = position.timestamps;
   auto shard = Shard::create(config, now_, &heap_);
   if (!shard) return shard.error().message;
@@ -345,13 +230,14 @@ std::string Rig::bring_up(const Position& position, unsigned n) {
   }
 
   timestamps_ = position.timestamps;
+  scaled_ = position.scaled;
   late_ = false;
   in_flight_ = 0;
   connection_ = Connection{};
   connection_.state = position.state;
   connection_.passive = position.origin == Origin::kPassive;
   connection_.iss = position.iss;
-  connection_.max_snd_wnd = kPeerWindow;
+  connection_.snd_shift = position.scaled ? kPeerShift : 0;
   connection_.timestamps = position.timestamps;
   connection_.ts_recent = kPeerTimestamp;
   right_edge_ = position.irs;
@@ -391,10 +277,19 @@ std::string Rig::bring_up(const Position& position, unsigned n) {
       in_flight_ = 0;
     }
     if (state == State::kClosing || state == State::kTimeWait) each_acking(FIN | ACK, connection_.snd_una);
+    if (position.window_set_ahead > 0) say_window_ahead(position.window_set_ahead);
     pass(Duration::ms(600));
     connection_.rcv_wnd = state == State::kSynSent ? kReceiveBuffer : right_edge_ - connection_.rcv_nxt;
   }
   return check_states(position);
+}
+
+/// A bare ACK from right of RCV.NXT, of nothing new.
+void Rig::say_window_ahead(std::uint32_t distance) {
+  const std::uint32_t rcv_nxt = connection_.rcv_nxt;
+  connection_.rcv_nxt += distance;
+  each_acking(ACK, connection_.snd_una);
+  connection_.rcv_nxt = rcv_nxt;
 }
 
 std::string Rig::check_states(const Position& position) {
@@ -441,10 +336,15 @@ void Rig::list() {
   do {
     cursor = shard_->list_connections(cursor, 4096, rows);
   } while (cursor != 0);
+  poll([this](Connections& c) {
+    ConnectionInfo info;
+    for (unsigned i = 0; i < n_; ++i)
+      outcomes_[i].send_window = c.info(teller_->ids[i], info) ? info.send_window_bytes : 0;
+  });
   for (Outcome& outcome : outcomes_) outcome.next = State::kClosed;
   for (const ConnectionRow& row : rows) {
     if (row.state == TcpState::kListen) continue;
-    const std::uint32_t i = index_of(row.key.remote.v4_value(), row.key.remote_port);
+    const std::uint32_t i = index_of(row.key);
     if (i >= n_) continue;
     outcomes_[i].next = state_of(row.state);
     outcomes_[i].send_queue = row.send_queue_bytes;

@@ -15,6 +15,7 @@
 #include <memory>
 #include <vector>
 
+#include "fuzz_input.hh"
 #include "sim/heap_resource.hh"
 #include "sim/host.hh"
 #include "socket/socket_stack.hh"
@@ -26,21 +27,6 @@ namespace {
   std::fprintf(stderr, "fuzz_socket: %s %lld\n", what, detail);
   std::abort();
 }
-
-class Input {
- public:
-  explicit Input(std::span<const std::uint8_t> bytes) : bytes_(bytes) {}
-  [[nodiscard]] bool empty() const { return bytes_.empty(); }
-  std::uint8_t u8() {
-    if (bytes_.empty()) return 0;
-    const std::uint8_t value = bytes_[0];
-    bytes_ = bytes_.subspan(1);
-    return value;
-  }
-
- private:
-  std::span<const std::uint8_t> bytes_;
-};
 
 /// Every stream is 0, 1, 2, ... modulo 251, so that each side knows what must come next on a descriptor.
 constexpr unsigned kPeriod = 251;
@@ -257,6 +243,8 @@ class Fuzzer {
       arriving.swap(wire_[i]);
       for (const auto& frame : arriving) hosts_[i]->deliver(frame);
       hosts_[i]->run(now_);
+      const std::string what = hosts_[i]->shard().broken_invariant();
+      if (!what.empty()) broken(what.c_str(), i);
     }
   }
   void pass(Duration d) {
@@ -292,7 +280,7 @@ class Fuzzer {
     }
   }
 
-  Input input_;
+  FuzzInput input_;
   Instant now_ = Instant::from_ns(1'000'000'000);
   HeapResource memory_;
   std::array<std::deque<std::vector<std::uint8_t>>, 2> wire_;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/bytes.hh"
+#include "fuzz_input.hh"
 #include "sim/host.hh"
 #include "sim/packet.hh"
 #include "stack/service.hh"
@@ -23,30 +24,6 @@ namespace {
   std::fprintf(stderr, "fuzz_shard: %s %s\n", what, detail.c_str());
   std::abort();
 }
-
-class Input {
- public:
-  explicit Input(std::span<const std::uint8_t> bytes) : bytes_(bytes) {}
-  [[nodiscard]] bool empty() const { return bytes_.empty(); }
-  std::uint8_t u8() {
-    if (bytes_.empty()) return 0;
-    const std::uint8_t value = bytes_[0];
-    bytes_ = bytes_.subspan(1);
-    return value;
-  }
-  std::uint16_t u16() {
-    const unsigned high = u8();
-    return static_cast<std::uint16_t>(high << 8 | u8());
-  }
-  std::span<const std::uint8_t> take(std::size_t n) {
-    const auto part = bytes_.first(std::min(n, bytes_.size()));
-    bytes_ = bytes_.subspan(part.size());
-    return part;
-  }
-
- private:
-  std::span<const std::uint8_t> bytes_;
-};
 
 /// Keeps the ids it hears of, the dead ones too, and holds the shard to the order of events.
 class FuzzService : public Service {
@@ -313,6 +290,7 @@ class Fuzzer {
     }
     const ShardCounters c = host_->shard().counters();
     if (c.connections > 6 || c.time_wait > 5) broken("more than the limits allow");
+    if (const std::string what = host_->shard().broken_invariant(); !what.empty()) broken("invariant:", what);
   }
 
   /// What the shard transmits must be well formed; it moves the flow's numbers and asks for neighbours.
@@ -373,7 +351,7 @@ class Fuzzer {
     if (host_->frames_not_returned() != 0) broken("frames leaked");
   }
 
-  Input input_;
+  FuzzInput input_;
   Instant now_ = Instant::from_ns(1'000'000'000);
   FuzzService service_;
   std::array<Flow, 4> flows_ = {Flow{false, 40'000, 80}, Flow{true, 40'000, 80}, Flow{false, 9000, 5000},

@@ -8,8 +8,7 @@ namespace {
 TG_FAMILY_SUITE(Rfc2883_4);
 
 TEST_P(Rfc2883_4, OctetsBelowTheAckAreReportedOnce) {
-  Ladder l(sack_peer(GetParam()));
-  l.established();
+  SackTransfer l(GetParam());
   l.send(seg(kAck).seq(1).ack(1).len(100));
   l.expect_within(Duration::ms(0), Duration::ms(100), seg(kAck).ack(101).plain());
   l.send(seg(kAck).seq(1).ack(1).len(100));
@@ -21,8 +20,7 @@ TEST_P(Rfc2883_4, OctetsBelowTheAckAreReportedOnce) {
 }
 
 TEST_P(Rfc2883_4, OctetsWithinABlockAreReportedBeforeIt) {
-  Ladder l(sack_peer(GetParam()));
-  l.established();
+  SackTransfer l(GetParam());
   l.send(seg(kAck).seq(201).ack(1).len(100));
   l.expect(seg(kAck).ack(1).sack(201, 301));
   l.send(seg(kAck).seq(401).ack(1).len(100));
@@ -32,8 +30,7 @@ TEST_P(Rfc2883_4, OctetsWithinABlockAreReportedBeforeIt) {
 }
 
 TEST_P(Rfc2883_4, OnlyThePartThatWasKnownIsReported) {
-  Ladder l(sack_peer(GetParam()));
-  l.established();
+  SackTransfer l(GetParam());
   l.send(seg(kAck).seq(1).ack(1).len(100));
   l.expect_within(Duration::ms(0), Duration::ms(100), seg(kAck).ack(101));
   l.send(seg(kAck).seq(51).ack(1).len(100));

@@ -12,6 +12,20 @@ constexpr std::uint16_t kFirstPort = 30'000;
 std::uint16_t our_mss(Family family) { return family == Family::kV4 ? 1460 : 1440; }
 std::uint16_t port_after(std::uint16_t first, unsigned i) { return static_cast<std::uint16_t>(first + i); }
 
+LadderSetup with_backlog(Family family, std::uint32_t backlog) {
+  LadderSetup s;
+  s.family = family;
+  s.backlog = backlog;
+  return s;
+}
+
+LadderSetup always_cookies(Family family) {
+  LadderSetup s;
+  s.family = family;
+  s.tcp.syn_cookies = SynCookieMode::kAlways;
+  return s;
+}
+
 /// SYNs nobody will complete, as many as the backlog takes.
 void fill_backlog(Ladder& l, unsigned n) {
   const Ladder::Flow old = l.flow;
@@ -35,9 +49,7 @@ std::uint32_t offer_all(Ladder& l, std::uint16_t mss = 1400) {
 }
 
 TEST_P(Rfc4987, FullBacklogIsAnsweredWithACookieForWhichNothingIsKept) {
-  LadderSetup s = setup();
-  s.backlog = 2;
-  Ladder l(s);
+  Ladder l(with_backlog(GetParam(), 2));
   fill_backlog(l, 2);
   l.send(seg(kSyn).mss(1460));
   l.expect(seg(kSyn | kAck).seq(0).ack(1).mss(our_mss(GetParam())));
@@ -56,9 +68,7 @@ TEST_P(Rfc4987, FullBacklogIsAnsweredWithACookieForWhichNothingIsKept) {
 }
 
 TEST_P(Rfc4987, DataAndFinOnTheAckThatBringsTheCookieAreTaken) {
-  LadderSetup s = setup();
-  s.tcp.syn_cookies = SynCookieMode::kAlways;
-  Ladder l(s);
+  Ladder l(always_cookies(GetParam()));
   l.send(seg(kSyn).mss(1460));
   l.expect(seg(kSyn | kAck).seq(0).ack(1));
   EXPECT_EQ(l.shard().counters().syn_entries, 0u);
@@ -70,9 +80,7 @@ TEST_P(Rfc4987, DataAndFinOnTheAckThatBringsTheCookieAreTaken) {
 }
 
 TEST_P(Rfc4987, CookieKeepsMssWindowScaleSackAndTimestamps) {
-  LadderSetup s = setup();
-  s.tcp.syn_cookies = SynCookieMode::kAlways;
-  Ladder l(s);
+  Ladder l(always_cookies(GetParam()));
   const std::uint32_t stamp = offer_all(l, 1400);
   l.send(seg(kAck).seq(1).ack(1).win(5).ts(1001, stamp));
   EXPECT_EQ(l.state(), TcpState::kEstablished);
@@ -89,9 +97,7 @@ TEST_P(Rfc4987, CookieKeepsMssWindowScaleSackAndTimestamps) {
 }
 
 TEST_P(Rfc4987, WithoutTimestampsOnlyTheMssIsKeptAndNothingElseAgreedTo) {
-  LadderSetup s = setup();
-  s.tcp.syn_cookies = SynCookieMode::kAlways;
-  Ladder l(s);
+  Ladder l(always_cookies(GetParam()));
   l.send(seg(kSyn).mss(1400).wscale(7).sack_ok());
   const Sent syn_ack = l.expect(seg(kSyn | kAck).seq(0).ack(1));
   EXPECT_FALSE(syn_ack.tcp.window_scale);
@@ -104,8 +110,7 @@ TEST_P(Rfc4987, WithoutTimestampsOnlyTheMssIsKeptAndNothingElseAgreedTo) {
 }
 
 TEST_P(Rfc4987, OurTimestampsNeverGoBackAfterACookie) {
-  LadderSetup s = setup();
-  s.tcp.syn_cookies = SynCookieMode::kAlways;
+  LadderSetup s = always_cookies(GetParam());
   for (unsigned ms = 0; ms < 70; ++ms) {
     Ladder l(s);
     l.advance(Duration::ms(ms));
@@ -120,9 +125,7 @@ TEST_P(Rfc4987, OurTimestampsNeverGoBackAfterACookie) {
 }
 
 TEST_P(Rfc4987, AnAckThatBringsNoCookieIsAnsweredAsInListenAndCounted) {
-  LadderSetup s = setup();
-  s.tcp.syn_cookies = SynCookieMode::kAlways;
-  Ladder l(s);
+  Ladder l(always_cookies(GetParam()));
   l.send(seg(kSyn).mss(1460));
   l.expect(seg(kSyn | kAck).seq(0).ack(1));
   l.send(seg(kAck).ack(1 + 64));
@@ -138,8 +141,7 @@ TEST_P(Rfc4987, AnAckThatBringsNoCookieIsAnsweredAsInListenAndCounted) {
 }
 
 TEST_P(Rfc4987, ResetsForFailedCookiesAreLimited) {
-  LadderSetup s = setup();
-  s.tcp.syn_cookies = SynCookieMode::kAlways;
+  LadderSetup s = always_cookies(GetParam());
   s.tcp.reset_limit_per_s = 3;
   Ladder l(s);
   l.send(seg(kSyn).mss(1460));
@@ -150,8 +152,7 @@ TEST_P(Rfc4987, ResetsForFailedCookiesAreLimited) {
 }
 
 TEST_P(Rfc4987, CookieIsGoodForAMinuteAndNotForThree) {
-  LadderSetup s = setup();
-  s.tcp.syn_cookies = SynCookieMode::kAlways;
+  LadderSetup s = always_cookies(GetParam());
   for (const auto& [seconds, good] : {std::pair{59, true}, std::pair{121, false}, std::pair{600, false}}) {
     Ladder l(s);
     const std::uint32_t stamp = offer_all(l);
@@ -176,8 +177,7 @@ TEST_P(Rfc4987, QuietListenersTakeNoCookies) {
 }
 
 TEST_P(Rfc4987, CookiesEndWhenThePressureHasPassed) {
-  LadderSetup s = setup();
-  s.backlog = 32;
+  LadderSetup s = with_backlog(GetParam(), 32);
   s.tcp.syn_ack_retries = 1;
   Ladder l(s);
   fill_backlog(l, 32);
@@ -206,8 +206,7 @@ TEST_P(Rfc4987, CookiesEndWhenThePressureHasPassed) {
 }
 
 TEST_P(Rfc4987, CookiesGoOnWhileMostOfThemStayUnanswered) {
-  LadderSetup s = setup();
-  s.backlog = 32;
+  LadderSetup s = with_backlog(GetParam(), 32);
   s.tcp.syn_ack_retries = 0;
   Ladder l(s);
   fill_backlog(l, 32);
@@ -221,8 +220,7 @@ TEST_P(Rfc4987, CookiesGoOnWhileMostOfThemStayUnanswered) {
 }
 
 TEST_P(Rfc4987, CookiesEndAlthoughHonestClientsComeInNumbers) {
-  LadderSetup s = setup();
-  s.backlog = 32;
+  LadderSetup s = with_backlog(GetParam(), 32);
   s.tcp.syn_ack_retries = 0;
   Ladder l(s);
   fill_backlog(l, 32);
@@ -240,8 +238,7 @@ TEST_P(Rfc4987, CookiesEndAlthoughHonestClientsComeInNumbers) {
 }
 
 TEST_P(Rfc4987, CookiesStartAtTheShareThatIsSet) {
-  LadderSetup s = setup();
-  s.backlog = 10;
+  LadderSetup s = with_backlog(GetParam(), 10);
   s.tcp.syn_cookie_start_percent = 50;
   Ladder l(s);
   fill_backlog(l, 5);
@@ -251,8 +248,7 @@ TEST_P(Rfc4987, CookiesStartAtTheShareThatIsSet) {
 }
 
 TEST_P(Rfc4987, AFloodOfOneListenerLeavesConnectionsToTheOthers) {
-  LadderSetup s = setup();
-  s.backlog = 64;
+  LadderSetup s = with_backlog(GetParam(), 64);
   s.adjust = [](ShardConfig& config) {
     config.limits.syn_received = 64;
     config.limits.connections = config.limits.connections_v6 = 4;
@@ -419,8 +415,7 @@ TEST_P(Rfc4987, ATupleInTimeWaitOpensAgainWithoutACookie) {
 
 // With no entry left at all the SYN is dropped like any other, and TIME-WAIT stays as it is.
 TEST_P(Rfc4987, ATupleInTimeWaitWaitsForAnEntry) {
-  LadderSetup s = setup();
-  s.backlog = 2;
+  LadderSetup s = with_backlog(GetParam(), 2);
   s.tcp.syn_ack_retries = 1;
   s.adjust = [](ShardConfig& config) { config.limits.syn_received = 2; };
   Ladder l(s);
@@ -448,8 +443,7 @@ SynCookieKeys shared_keys() { return {HashKey{11, 22}, std::nullopt, true}; }
 
 // "any of them completes a handshake another one started": two nodes with different secrets of their own.
 TEST_P(Rfc4987, AnotherNodeWithTheKeysFinishesTheHandshake) {
-  LadderSetup first = setup();
-  first.tcp.syn_cookies = SynCookieMode::kAlways;
+  LadderSetup first = always_cookies(GetParam());
   first.adjust = [](ShardConfig& config) {
     config.cookie_keys = shared_keys();
     config.wall_clock_offset_ms = 1'790'000'000'000;
@@ -475,8 +469,7 @@ TEST_P(Rfc4987, AnotherNodeWithTheKeysFinishesTheHandshake) {
   EXPECT_LE(data.tcp.timestamps->value - stamp, 1000u) << "goes on from the other node's timestamps";
 
   // Without the keys it is an ACK like any other.
-  LadderSetup stranger = setup();
-  stranger.tcp.syn_cookies = SynCookieMode::kAlways;
+  LadderSetup stranger = always_cookies(GetParam());
   Ladder c(stranger);
   c.flow = a.flow;
   c.send(seg(kAck).seq(1).ack(1).ts(1001, stamp));
@@ -484,8 +477,7 @@ TEST_P(Rfc4987, AnotherNodeWithTheKeysFinishesTheHandshake) {
 }
 
 TEST_P(Rfc4987, TimeWaitOfAConnectionFromAnotherNodeAcknowledgesWithoutTimestamps) {
-  LadderSetup s = setup();
-  s.tcp.syn_cookies = SynCookieMode::kAlways;
+  LadderSetup s = always_cookies(GetParam());
   s.adjust = [](ShardConfig& config) { config.cookie_keys = shared_keys(); };
   LadderSetup t = s;
   t.adjust = [](ShardConfig& config) {

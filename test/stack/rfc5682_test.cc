@@ -10,10 +10,8 @@ TG_FAMILY_SUITE(Rfc5682_3_1);
 TG_FAMILY_SUITE(Rfc3522_3_2);
 
 TEST_P(Rfc5682_2_1, TwoAcksThatMoveMakeItSpurious) {
-  const std::uint32_t mss = full_mss(GetParam());
-  Ladder l(setup());
-  l.established();
-  fill_pipe(l, mss, 16, 10);
+  SackTransfer l(setup(), 16, 10);
+  const std::uint32_t mss = l.mss;
   l.expect_within(Duration::ms(150), Duration::ms(500), seg(kAck).seq(1).len(mss));
   l.expect_nothing();
   // Step 2b: two new segments.
@@ -28,10 +26,8 @@ TEST_P(Rfc5682_2_1, TwoAcksThatMoveMakeItSpurious) {
 }
 
 TEST_P(Rfc5682_2_1, ADuplicateSaysThatItWasNot) {
-  const std::uint32_t mss = full_mss(GetParam());
-  Ladder l(setup());
-  l.established();
-  fill_pipe(l, mss, 16, 10);
+  SackTransfer l(setup(), 16, 10);
+  const std::uint32_t mss = l.mss;
   l.expect_within(Duration::ms(150), Duration::ms(500), seg(kAck).seq(1).len(mss));
   l.send(seg(kAck).ack(1 + mss));
   l.expect(seg(kAck).seq(1 + 10 * mss).len(mss));
@@ -42,10 +38,8 @@ TEST_P(Rfc5682_2_1, ADuplicateSaysThatItWasNot) {
 }
 
 TEST_P(Rfc5682_2_1, WithoutNewDataTheTimeoutIsTakenAtItsWord) {
-  const std::uint32_t mss = full_mss(GetParam());
-  Ladder l(setup());
-  l.established();
-  fill_pipe(l, mss, 6, 6);
+  SackTransfer l(setup(), 6, 6);
+  const std::uint32_t mss = l.mss;
   l.expect_within(Duration::ms(150), Duration::ms(500), seg(kAck).seq(1).len(mss));
   l.send(seg(kAck).ack(1 + mss));
   l.expect(seg(kAck).seq(1 + mss).len(mss));
@@ -61,9 +55,8 @@ void time_out(Ladder& l, std::uint32_t mss) {
 }
 
 TEST_P(Rfc5682_3_1, AnOriginalThatArrivesMakesItSpurious) {
-  const std::uint32_t mss = full_mss(GetParam());
-  Ladder l(sack_peer(GetParam()));
-  l.established();
+  SackTransfer l(GetParam());
+  const std::uint32_t mss = l.mss;
   time_out(l, mss);
   l.send(seg(kAck).ack(1 + mss));
   l.expect(seg(kAck).seq(1 + 11 * mss).len(mss));
@@ -75,9 +68,8 @@ TEST_P(Rfc5682_3_1, AnOriginalThatArrivesMakesItSpurious) {
 }
 
 TEST_P(Rfc5682_3_1, NewsOfNewDataAloneSaysThatItWasNot) {
-  const std::uint32_t mss = full_mss(GetParam());
-  Ladder l(sack_peer(GetParam()));
-  l.established();
+  SackTransfer l(GetParam());
+  const std::uint32_t mss = l.mss;
   time_out(l, mss);
   l.send(seg(kAck).ack(1 + mss));
   l.expect(seg(kAck).seq(1 + 11 * mss).len(mss));

@@ -11,10 +11,8 @@ TG_FAMILY_SUITE(Rfc6937_3);
 TG_FAMILY_SUITE(Rfc3708);
 
 TEST_P(Rfc6675_5, OnlyTheHolesAreSentAgain) {
-  const std::uint32_t mss = full_mss(GetParam());
-  Ladder l(sack_peer(GetParam()));
-  l.established();
-  fill_pipe(l, mss, 10, 10);
+  SackTransfer l(GetParam(), 10, 10);
+  const std::uint32_t mss = l.mss;
   l.send(seg(kAck).ack(1).sack(1 + 3 * mss, 1 + 10 * mss).sack(1 + mss, 1 + 2 * mss));
   l.expect(seg(kAck).seq(1).len(mss));
   l.expect(seg(kAck).seq(1 + 2 * mss).len(mss));
@@ -28,10 +26,8 @@ TEST_P(Rfc6675_5, OnlyTheHolesAreSentAgain) {
 
 // 5.1, RFC 6298 5.4: what the peer reported is not repeated after a timeout either.
 TEST_P(Rfc6675_5, ATimeoutRepeatsWhatIsMissing) {
-  const std::uint32_t mss = full_mss(GetParam());
-  Ladder l(sack_peer(GetParam()));
-  l.established();
-  fill_pipe(l, mss, 6, 6);
+  SackTransfer l(GetParam(), 6, 6);
+  const std::uint32_t mss = l.mss;
   l.send(seg(kAck).ack(1).sack(1 + 2 * mss, 1 + 6 * mss));
   l.expect(seg(kAck).seq(1).len(mss));
   l.expect(seg(kAck).seq(1 + mss).len(mss));
@@ -47,10 +43,8 @@ TEST_P(Rfc6675_5, ATimeoutRepeatsWhatIsMissing) {
 }
 
 TEST_P(Rfc6675_5, BlocksOfNothingWeSentAreIgnored) {
-  const std::uint32_t mss = full_mss(GetParam());
-  Ladder l(sack_peer(GetParam()));
-  l.established();
-  fill_pipe(l, mss, 6, 6);
+  SackTransfer l(GetParam(), 6, 6);
+  const std::uint32_t mss = l.mss;
   l.send(seg(kAck).ack(1).win(65'001).sack(1 + 4 * mss, 1 + 9 * mss));
   l.send(seg(kAck).ack(1).win(65'002).sack(1 + 100 * mss, 1 + 101 * mss));
   l.send(seg(kAck).ack(1).win(65'003).sack(1 + 5 * mss, 1 + 2 * mss));
@@ -63,10 +57,7 @@ TEST_P(Rfc6675_5, BlocksOfNothingWeSentAreIgnored) {
 
 // Half a segment reported is no segment: the record stays whole, and is repeated whole.
 TEST_P(Rfc6675_5, CrumbsMakeNoRecords) {
-  const std::uint32_t mss = full_mss(GetParam());
-  Ladder l(sack_peer(GetParam()));
-  l.established();
-  fill_pipe(l, mss, 6, 6);
+  SackTransfer l(GetParam(), 6, 6);
   for (std::uint32_t i = 0; i < 200; ++i) l.send(seg(kAck).ack(1).sack(2 + 7 * i, 3 + 7 * i));
   l.forget_sent();
   EXPECT_EQ(l.shard().counters().segments_in_use, 6u);
@@ -96,10 +87,8 @@ TEST_P(Rfc6675_5, WithoutRecordsThirdDuplicateRepeats) {
 }
 
 TEST_P(Rfc2018_8, WhatThePeerThrewAwayIsSentAgainAfterATimeout) {
-  const std::uint32_t mss = full_mss(GetParam());
-  Ladder l(sack_peer(GetParam()));
-  l.established();
-  fill_pipe(l, mss, 4, 4);
+  SackTransfer l(GetParam(), 4, 4);
+  const std::uint32_t mss = l.mss;
   l.send(seg(kAck).ack(1).sack(1 + mss, 1 + 4 * mss));
   l.expect(seg(kAck).seq(1).len(mss));
   // The hole is filled, and the rest is gone.
@@ -149,10 +138,8 @@ TEST_P(Rfc6937_3, SendsInProportionToWhatIsDelivered) {
 
 // All that was sent again came twice: there was no loss, and the windows are as before.
 TEST_P(Rfc3708, DuplicatesOfAllRetransmissionsUndoTheReduction) {
-  const std::uint32_t mss = full_mss(GetParam());
-  Ladder l(sack_peer(GetParam()));
-  l.established();
-  fill_pipe(l, mss, 12, 10);
+  SackTransfer l(GetParam(), 12, 10);
+  const std::uint32_t mss = l.mss;
   l.send(seg(kAck).ack(1).sack(1 + mss, 1 + 4 * mss));
   l.expect(seg(kAck).seq(1).len(mss));
   l.forget_sent();

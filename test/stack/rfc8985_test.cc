@@ -10,10 +10,8 @@ TG_FAMILY_SUITE(Rfc8985_7_2);
 TG_FAMILY_SUITE(Rfc8985_7_4);
 
 TEST_P(Rfc8985_6_2, AShortDisorderIsNoLoss) {
-  const std::uint32_t mss = full_mss(GetParam());
-  Ladder l(sack_peer(GetParam()));
-  l.established();
-  fill_pipe(l, mss, 4, 4);
+  SackTransfer l(GetParam(), 4, 4);
+  const std::uint32_t mss = l.mss;
   l.send(seg(kAck).ack(1).sack(1 + mss, 1 + 2 * mss));
   l.expect_nothing();
   l.send(seg(kAck).ack(1 + 4 * mss));
@@ -24,10 +22,8 @@ TEST_P(Rfc8985_6_2, AShortDisorderIsNoLoss) {
 
 // Step 5: one report is enough, when what was sent before it has had its time.
 TEST_P(Rfc8985_6_2, TheReorderTimerFindsALossWithOneReport) {
-  const std::uint32_t mss = full_mss(GetParam());
-  Ladder l(sack_peer(GetParam()));
-  l.established();
-  fill_pipe(l, mss, 4, 4);
+  SackTransfer l(GetParam(), 4, 4);
+  const std::uint32_t mss = l.mss;
   l.send(seg(kAck).ack(1).sack(1 + mss, 1 + 2 * mss));
   l.expect_nothing();
   l.expect_within(Duration::us(900), Duration::ms(5), seg(kAck).seq(1).len(mss));
@@ -36,10 +32,8 @@ TEST_P(Rfc8985_6_2, TheReorderTimerFindsALossWithOneReport) {
 }
 
 TEST_P(Rfc8985_6_2, ALostRetransmissionIsFoundWithoutATimeout) {
-  const std::uint32_t mss = full_mss(GetParam());
-  Ladder l(sack_peer(GetParam()));
-  l.established();
-  fill_pipe(l, mss, 8, 8);
+  SackTransfer l(GetParam(), 8, 8);
+  const std::uint32_t mss = l.mss;
   l.advance(Duration::us(500));
   l.send(seg(kAck).ack(1).sack(1 + mss, 1 + 6 * mss));
   l.expect(seg(kAck).seq(1).len(mss));
@@ -54,10 +48,8 @@ TEST_P(Rfc8985_6_2, ALostRetransmissionIsFoundWithoutATimeout) {
 }
 
 TEST_P(Rfc8985_7_2, TheProbeRepeatsTheLastSegment) {
-  const std::uint32_t mss = full_mss(GetParam());
-  Ladder l(sack_peer(GetParam()));
-  l.established();
-  fill_pipe(l, mss, 4, 4);
+  SackTransfer l(GetParam(), 4, 4);
+  const std::uint32_t mss = l.mss;
   l.expect_within(Duration::ms(1), Duration::ms(20), seg(kAck).seq(1 + 3 * mss).len(mss));
   EXPECT_EQ(l.count(TcpCounter::kTailLossProbes), 1u);
   EXPECT_EQ(l.count(TcpCounter::kRetransmitTimeouts), 0u);
@@ -69,10 +61,8 @@ TEST_P(Rfc8985_7_2, TheProbeRepeatsTheLastSegment) {
 
 // ... and RACK repairs the rest by what the probe's ACK reports.
 TEST_P(Rfc8985_7_2, TheProbesAckTellsOfTheRest) {
-  const std::uint32_t mss = full_mss(GetParam());
-  Ladder l(sack_peer(GetParam()));
-  l.established();
-  fill_pipe(l, mss, 4, 4);
+  SackTransfer l(GetParam(), 4, 4);
+  const std::uint32_t mss = l.mss;
   l.send(seg(kAck).ack(1 + 2 * mss));
   l.expect_within(Duration::ms(1), Duration::ms(20), seg(kAck).seq(1 + 3 * mss).len(mss));
   l.advance(Duration::ms(1));
@@ -82,18 +72,15 @@ TEST_P(Rfc8985_7_2, TheProbesAckTellsOfTheRest) {
 }
 
 TEST_P(Rfc8985_7_2, TheProbeIsNewDataIfThereIsAny) {
-  const std::uint32_t mss = full_mss(GetParam());
-  Ladder l(sack_peer(GetParam()));
-  l.established();
-  fill_pipe(l, mss, 12, 10);
+  SackTransfer l(GetParam(), 12, 10);
+  const std::uint32_t mss = l.mss;
   l.expect_within(Duration::ms(1), Duration::ms(20), seg(kAck).seq(1 + 10 * mss).len(mss));
   EXPECT_EQ(l.count(TcpCounter::kTailLossProbes), 1u);
   EXPECT_EQ(l.count(TcpCounter::kRetransmittedSegments), 0u);
 }
 
 TEST_P(Rfc8985_7_2, ALoneSegmentWaitsForADelayedAck) {
-  Ladder l(sack_peer(GetParam()));
-  l.established();
+  SackTransfer l(GetParam());
   l.write("hello");
   l.expect(seg(kAck | kPsh).seq(1).data("hello"));
   l.expect_within(Duration::ms(150), Duration::ms(300), seg(kAck).seq(1).data("hello"));
@@ -101,20 +88,16 @@ TEST_P(Rfc8985_7_2, ALoneSegmentWaitsForADelayedAck) {
 }
 
 TEST_P(Rfc8985_7_2, NoProbeWithoutSack) {
-  const std::uint32_t mss = full_mss(GetParam());
-  Ladder l(setup());
-  l.established();
-  fill_pipe(l, mss, 4, 4);
+  SackTransfer l(setup(), 4, 4);
+  const std::uint32_t mss = l.mss;
   l.expect_within(Duration::ms(150), Duration::ms(500), seg(kAck).seq(1).len(mss));
   EXPECT_EQ(l.count(TcpCounter::kTailLossProbes), 0u);
 }
 
 // 7.4: a probe that repaired a loss is followed by the reduction the loss calls for...
 TEST_P(Rfc8985_7_4, ARepairedLossReducesTheWindow) {
-  const std::uint32_t mss = full_mss(GetParam());
-  Ladder l(sack_peer(GetParam()));
-  l.established();
-  fill_pipe(l, mss, 4, 4);
+  SackTransfer l(GetParam(), 4, 4);
+  const std::uint32_t mss = l.mss;
   l.send(seg(kAck).ack(1 + 3 * mss));
   l.expect_within(Duration::ms(1), Duration::ms(400), seg(kAck).seq(1 + 3 * mss).len(mss));
   l.send(seg(kAck).ack(1 + 4 * mss));
@@ -126,10 +109,8 @@ TEST_P(Rfc8985_7_4, ARepairedLossReducesTheWindow) {
 
 // ... and one that came twice is not.
 TEST_P(Rfc8985_7_4, AReportedDuplicateDoesNot) {
-  const std::uint32_t mss = full_mss(GetParam());
-  Ladder l(sack_peer(GetParam()));
-  l.established();
-  fill_pipe(l, mss, 4, 4);
+  SackTransfer l(GetParam(), 4, 4);
+  const std::uint32_t mss = l.mss;
   l.send(seg(kAck).ack(1 + 3 * mss));
   l.expect_within(Duration::ms(1), Duration::ms(400), seg(kAck).seq(1 + 3 * mss).len(mss));
   l.send(seg(kAck).ack(1 + 4 * mss));

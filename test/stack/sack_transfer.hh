@@ -24,4 +24,18 @@ inline void fill_pipe(Ladder& l, std::uint32_t mss, std::uint32_t queued, std::u
   l.expect_nothing();
 }
 
+/// A connection whose peer knows SACK, with full segments queued and in flight.
+class SackTransfer : public Ladder {
+ public:
+  explicit SackTransfer(const LadderSetup& setup, std::uint32_t queued = 0, std::uint32_t out = 0)
+      : Ladder(setup), mss(full_mss(setup.family)) {
+    established();
+    if (queued > 0) fill_pipe(*this, mss, queued, out);
+  }
+  explicit SackTransfer(Family family, std::uint32_t queued = 0, std::uint32_t out = 0)
+      : SackTransfer(sack_peer(family), queued, out) {}
+
+  const std::uint32_t mss;
+};
+
 }  // namespace tidegate
