@@ -4,7 +4,6 @@
 /// text. The send window's edge, SND.WL1, is one of them. Ownership: values. Thread rule: one owner.
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -24,8 +23,9 @@ class Cases {
     ack_ = unique({c.snd_una - kFar, c.snd_una - c.max_snd_wnd - 1, c.snd_una - c.max_snd_wnd, c.snd_una - 1, c.snd_una,
                    c.snd_una + 1, c.snd_una + (c.snd_nxt - c.snd_una) / 2, c.snd_nxt - 1, c.snd_nxt, c.snd_nxt + 1,
                    c.snd_nxt + kFar, c.snd_una + kOpposite});
+    if (c.rcv_wnd > 1 && c.rcv_wnd < 1400) texts_.insert(texts_.end(), {c.rcv_wnd, c.rcv_wnd + 1});
   }
-  [[nodiscard]] std::size_t size() const { return 256 * seq_.size() * ack_.size() * kTexts.size(); }
+  [[nodiscard]] std::size_t size() const { return 256 * seq_.size() * ack_.size() * texts_.size(); }
   [[nodiscard]] Arrival at(std::size_t n) const {
     Arrival a;
     a.flags = static_cast<std::uint8_t>(n % 256);
@@ -33,14 +33,11 @@ class Cases {
     a.seq = seq_[n % seq_.size()];
     n /= seq_.size();
     a.ack = ack_[n % ack_.size()];
-    a.text = kTexts[n / ack_.size()];
+    a.text = texts_[n / ack_.size()];
     return a;
   }
 
  private:
-  /// None, the probe's, some, and more than the smallest open window.
-  static constexpr std::array<std::uint32_t, 4> kTexts = {0, 1, 100, 1400};
-
   static std::vector<std::uint32_t> unique(std::vector<std::uint32_t> numbers) {
     std::sort(numbers.begin(), numbers.end());
     numbers.erase(std::unique(numbers.begin(), numbers.end()), numbers.end());
@@ -48,6 +45,8 @@ class Cases {
   }
   std::vector<std::uint32_t> seq_;
   std::vector<std::uint32_t> ack_;
+  /// None, the probe's, some, and more than the smallest open window; there also what fills it, and one more.
+  std::vector<std::uint32_t> texts_ = {0, 1, 100, 1400};
 };
 
 }  // namespace tidegate::conformance

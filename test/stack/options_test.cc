@@ -93,6 +93,44 @@ TEST_P(Rfc7323, WindowOfThePeerIsScaled) {
   }
 }
 
+// 2.2, "The window field in a segment where the SYN bit is set MUST NOT be scaled", whatever else it brings.
+TEST_P(Rfc7323, WindowOfASynAckIsNotScaled) {
+  const Seg syn = seg(kSyn).mss(1460).wscale(7).win(1000);
+  for (const char* what : {"bare", "text", "FIN", "crossed"}) {
+    Ladder l(setup());
+    l.syn_sent();
+    Seg syn_ack = syn;
+    syn_ack.flags = kSyn | kAck;
+    if (what == std::string("text")) syn_ack = syn_ack.data("text");
+    if (what == std::string("FIN")) syn_ack.flags |= kFin;
+    if (what == std::string("crossed")) {
+      l.send(syn);
+      syn_ack = syn_ack.seq(0);
+    }
+    l.forget_sent();
+    l.send(syn_ack);
+    l.forget_sent();
+    l.write(std::string(5000, 'x'));
+    EXPECT_EQ(l.expect(seg(kAck).seq(1)).data.size(), 1000u) << what;
+    l.expect_nothing();
+  }
+}
+
+// 4.3: what TIME-WAIT echoes, and what a SYN that takes it over has to be newer than, follows the repeated FIN.
+TEST_P(Rfc7323, TimeWaitRemembersTheTimestampOfARepeatedFin) {
+  LadderSetup s = setup();
+  s.peer_syn = seg(0).mss(1460).ts(1000, 0);
+  Ladder l(s);
+  l.time_wait();
+  l.send(seg(kFin | kAck).seq(1).ack(2).ts(1500, 0));
+  const Sent ack = l.expect(seg(kAck).seq(2).ack(2));
+  ASSERT_TRUE(ack.tcp.timestamps);
+  EXPECT_EQ(ack.tcp.timestamps->echo, 1500u);
+  l.send(seg(kSyn).seq(100'000).mss(1460).ts(1400, 0));
+  l.expect(seg(kAck).seq(2).ack(2));
+  EXPECT_EQ(l.state(), TcpState::kTimeWait);
+}
+
 TEST_P(Rfc7323, OwnWindowIsScaledExceptInTheSyn) {
   LadderSetup s = setup();
   s.peer_syn = seg(0).mss(1460).wscale(0);

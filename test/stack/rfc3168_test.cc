@@ -237,6 +237,27 @@ TEST_P(Rfc3168_6_1_2, EchoHalvesTheWindowOnceAWindow) {
 }
 
 // 6.1.2: a reduction for any other reason is told as well.
+// Our difference: the least window stays, where the RFC would have us wait for a timeout.
+TEST_P(Rfc3168_6_1_2, TwoSegmentsStayWhateverIsEchoed) {
+  const std::uint32_t mss = mss_of(GetParam());
+  LadderSetup s = ecn_setup(GetParam(), TcpConfig::Ecn::kPassive);
+  s.tcp.congestion = TcpConfig::Congestion::kNewReno;
+  Ladder l(s);
+  establish_with_ecn(l, Open::kPassive);
+  l.write(std::string(40 * mss, 'x'));
+  std::uint32_t out = 0;
+  for (int round = 0; round < 7; ++round) {
+    const auto left = static_cast<std::uint32_t>(l.waiting());
+    if (round > 2) {
+      EXPECT_EQ(left, 2u) << round;
+    }
+    out += left;
+    l.forget_sent();
+    l.send(seg(kAck | kEce).ack(1 + out * mss));
+  }
+  EXPECT_EQ(l.count(TcpCounter::kRetransmitTimeouts), 0u);
+}
+
 TEST_P(Rfc3168_6_1_2, CwrFollowsALossToo) {
   const std::uint32_t mss = mss_of(GetParam());
   Ladder l(ecn_setup(GetParam(), TcpConfig::Ecn::kPassive));

@@ -146,6 +146,9 @@ TEST_P(Rfc3708, DuplicatesOfAllRetransmissionsUndoTheReduction) {
   l.send(seg(kAck).ack(1 + 4 * mss));
   l.send(seg(kAck).ack(1 + 4 * mss).sack(1, 1 + mss));
   EXPECT_EQ(l.count(TcpCounter::kSpuriousRecoveries), 1u);
+  ConnectionInfo after;
+  l.act([&](Connections& c) { EXPECT_TRUE(c.info(l.id(), after)); });
+  EXPECT_GE(after.cwnd_bytes, 10 * mss) << "as before, at once";
 }
 
 }  // namespace

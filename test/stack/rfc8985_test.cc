@@ -31,6 +31,39 @@ TEST_P(Rfc8985_6_2, TheReorderTimerFindsALossWithOneReport) {
   EXPECT_EQ(l.count(TcpCounter::kRetransmitTimeouts), 0u);
 }
 
+// 6.2 step 4: RACK.reo_wnd is a quarter of the least round trip.
+TEST_P(Rfc8985_6_2, TheReorderTimerWaitsAQuarterOfTheLeastRoundTrip) {
+  const std::uint32_t mss = full_mss(GetParam());
+  Ladder l(sack_peer(GetParam()));
+  l.send(seg(kSyn).mss(1460).sack_ok());
+  l.expect(seg(kSyn | kAck).seq(0).ack(1));
+  l.advance(Duration::ms(100));
+  l.send(seg(kAck));
+  fill_pipe(l, mss, 4, 4);
+  l.advance(Duration::ms(100));
+  l.send(seg(kAck).ack(1).sack(1 + mss, 1 + 2 * mss));
+  l.expect_nothing();
+  l.expect_within(Duration::ms(24), Duration::ms(28), seg(kAck).seq(1).len(mss));
+}
+
+// Our difference: it does not wait until all of them are due.
+TEST_P(Rfc8985_6_2, TheReorderTimerFiresForTheFirstThatIsDue) {
+  const std::uint32_t mss = full_mss(GetParam());
+  Ladder l(sack_peer(GetParam()));
+  l.send(seg(kSyn).mss(1460).sack_ok());
+  l.expect(seg(kSyn | kAck).seq(0).ack(1));
+  l.advance(Duration::ms(100));
+  l.send(seg(kAck));
+  fill_pipe(l, mss, 2, 2);
+  l.advance(Duration::ms(10));
+  l.write(std::string(2 * mss, 'x'));
+  l.advance(Duration::ms(100));
+  l.forget_sent();
+  l.send(seg(kAck).ack(1).sack(1 + 3 * mss, 1 + 4 * mss));
+  l.expect_nothing();
+  l.expect_within(Duration::ms(13), Duration::ms(18), seg(kAck).seq(1).len(mss));
+}
+
 TEST_P(Rfc8985_6_2, ALostRetransmissionIsFoundWithoutATimeout) {
   SackTransfer l(GetParam(), 8, 8);
   const std::uint32_t mss = l.mss;

@@ -412,6 +412,18 @@ TEST_P(Rfc6191_2, TimestampsDecideWhoMayTakeOverTimeWait) {
 }
 
 // MUST-9: without the key the numbers tell nothing: two keys, the same tuple and moment, unrelated numbers.
+// Our difference: a timestamp says nothing where the old connection had none.
+TEST_P(Rfc6191_2, TimestampsAreNoNewsWhereThereWereNone) {
+  for (const std::int32_t number : {-100'000, 100'000}) {
+    Ladder l(setup());
+    l.time_wait();
+    l.flow.peer_iss += static_cast<std::uint32_t>(number);
+    l.flow.peer_nxt = 0;
+    l.send(seg(kSyn).mss(1460).ts(5000, 0));
+    EXPECT_EQ(l.count(TcpCounter::kTimeWaitReused), number > 0 ? 1u : 0u);
+  }
+}
+
 TEST_P(Rfc6528_3, NumbersDependOnASecret) {
   std::set<std::uint32_t> numbers;
   for (std::uint64_t key = 0; key < 64; ++key) {

@@ -133,6 +133,22 @@ TEST_P(Rfc6298, RetransmittedSegmentsAreNotTimed) {
   EXPECT_GT(smoothed_rtt_us(l), before);
 }
 
+// (3), Karn's algorithm: a fast retransmission makes the timed segment ambiguous, too.
+TEST_P(Rfc6298, FastRetransmittedSegmentsAreNotTimed) {
+  Ladder l(setup());
+  l.established();
+  l.write(std::string(4 * std::size_t{1460}, 'x'));
+  l.advance(Duration::ms(50));
+  l.forget_sent();
+  for (int i = 0; i < 3; ++i) l.send(seg(kAck).ack(1));
+  EXPECT_EQ(l.count(TcpCounter::kFastRetransmits), 1u);
+  const std::uint32_t before = smoothed_rtt_us(l);
+  l.advance(Duration::ms(100));
+  l.send(seg(kAck).ack(1 + 4 * 1460));
+  EXPECT_EQ(l.count(TcpCounter::kRetransmitTimeouts), 0u);
+  EXPECT_EQ(smoothed_rtt_us(l), before);
+}
+
 TEST_P(Rfc6298, TimeoutFollowsTheRoundTrip) {
   Ladder l(setup());
   l.established();

@@ -114,6 +114,9 @@ TEST(Rfc6928, InitialWindowIsTenSegmentsOrWhatTheRfcLeaves) {
   hot.mss = 536;
   congestion_start(hot, cold, config);
   EXPECT_EQ(cold.cwnd, 5360u);
+  hot.mss = 2000;
+  congestion_start(hot, cold, config);
+  EXPECT_EQ(cold.cwnd, 14'600u);
   hot.mss = 8960;
   congestion_start(hot, cold, config);
   EXPECT_EQ(cold.cwnd, 17'920u);
