@@ -298,11 +298,15 @@ std::uint16_t TcpEngine::advertise_window(std::uint32_t index) {
   TcbHot& hot = hot_[index];
   const unsigned shift = hot.receive_shift();
   const auto offered = static_cast<std::uint32_t>(std::max(hot.rcv_adv - hot.rcv_nxt, 0));
-  std::uint32_t space = receive_space(index);
+  const std::uint32_t room = receive_space(index);
+  std::uint32_t space = room;
   const std::uint32_t mss = hot.has(kTcbV6) ? config_.mss_v6 : config_.mss_v4;
   if (space < offered || (space < mss && space < settings(index).receive_buffer_bytes / 2)) space = offered;
-  // Rounded up so that the edge we promised before is never taken back by the shift.
-  const std::uint32_t rounded = space == offered ? (space + (1u << shift) - 1) >> shift : space >> shift;
+  // Rounded up, so that the shift does not take back the edge we promised before; but not again and again, or segments
+  // of an octet each would never close the window. RFC 7323 2.4: what the rounding takes back is accepted all the same.
+  const std::uint32_t mask = (1u << shift) - 1;
+  const bool up = ((offered + mask) & ~mask) <= room + mask;
+  const std::uint32_t rounded = std::max(space >> shift, (offered + (up ? mask : 0)) >> shift);
   const std::uint32_t field = std::min<std::uint32_t>(rounded, 65535);
   hot.rcv_adv = max(hot.rcv_adv, hot.rcv_nxt + (field << shift));
   return static_cast<std::uint16_t>(field);

@@ -74,14 +74,14 @@ Demand at_the_right_edge(const Connection& c, const Arrival& s, const Demand& le
   return d;
 }
 
-Demand bare_fin(const Connection& c, const Arrival& s, const Demand& letter) {
+Demand fin_at_the_edge(const Connection& c, const Arrival& s, const Demand& letter) {
   const bool receives = c.state == State::kEstablished || c.state == State::kFinWait1 || c.state == State::kFinWait2;
-  if (!receives || paws(letter) || c.rcv_wnd != 0 || s.seq != c.rcv_nxt || s.text != 0 || s.has(RST) || s.has(SYN) ||
-      !s.has(FIN)) {
+  if (!receives || paws(letter) || !s.has(FIN) || s.has(RST) || s.has(SYN) || s.seq != c.rcv_nxt ||
+      s.text != c.rcv_wnd) {
     return letter;
   }
   Connection with_room = c;
-  with_room.rcv_wnd = 1;
+  ++with_room.rcv_wnd;
   return from_the_fifth_check(with_room, s);
 }
 
@@ -134,7 +134,7 @@ constexpr Deviation kDeviations[] = {
     {"SYN repeated in SYN-RECEIVED: the SYN-ACK again", "Linux", repeated_syn},
     {"SYN-ACK in SYN-RECEIVED: its ACK is processed", "RFC 9293 figure 8", crossed_syn_ack},
     {"zero-length segment at the right window edge is acceptable", "Linux", at_the_right_edge},
-    {"a bare FIN needs no room in a closed window", "Linux", bare_fin},
+    {"a FIN needs no room in the window", "Linux", fin_at_the_edge},
     {"SYN reopens TIME-WAIT", "RFC 9293 MAY-2, RFC 6191", reopened},
     {"SEQ of an ACK is no further than a window that has shrunk", "Linux, and RFC 9293 3.8.6: it would not be taken",
      within_the_window},

@@ -381,8 +381,7 @@ TEST_P(Rfc4987, HandshakesUnderWayAreResetWhenEverythingIs) {
 TEST_P(Rfc4987, ATupleInTimeWaitOpensAgainWithoutACookie) {
   for (const SynCookieMode mode : {SynCookieMode::kOff, SynCookieMode::kAuto, SynCookieMode::kAlways}) {
     for (std::uint64_t key = 0; key < 8; ++key) {
-      LadderSetup s = setup();
-      s.backlog = 2;
+      LadderSetup s = with_backlog(GetParam(), 2);
       s.tcp.syn_cookies = mode;
       s.adjust = [key](ShardConfig& config) {
         config.isn_key = {key, 5};
