@@ -8,13 +8,6 @@
 
 namespace tidegate {
 
-void Shard::Impl::transmit_intents(void* context, TxIntent* intents, unsigned count) {
-  auto& impl = *static_cast<Impl*>(context);
-  for (unsigned i = 0; i < count; ++i) {
-    impl.transmit(intents[i]);
-  }
-}
-
 std::uint32_t Shard::Impl::find_route(const TxIntent& intent) {
   const auto hop = local.next_hop(intent.key.remote);
   if (!hop) {
@@ -30,7 +23,7 @@ std::uint32_t Shard::Impl::find_route(const TxIntent& intent) {
   return index;
 }
 
-void Shard::Impl::transmit(const TxIntent& intent) {
+inline void Shard::Impl::transmit(const TxIntent& intent) {
   const std::uint32_t index = route(intent);
   if (index == kNone) return;
   if (intent.path_in_doubt) [[unlikely]]
@@ -69,6 +62,11 @@ void Shard::Impl::transmit(const TxIntent& intent) {
   } else {
     neighbours.wait(index, out->detach(), now_ms(), *out);
   }
+}
+
+void Shard::Impl::transmit_intents(void* context, TxIntent* intents, unsigned count) {
+  auto& impl = *static_cast<Impl*>(context);
+  for (unsigned i = 0; i < count; ++i) impl.transmit(intents[i]);
 }
 
 }  // namespace tidegate

@@ -166,6 +166,8 @@ void TcpEngine::prefetch_entry(std::uint32_t ref) const {
     case RefKind::kTcb:
       __builtin_prefetch(&hot_[index]);
       __builtin_prefetch(&cold_[index]);
+      __builtin_prefetch(reinterpret_cast<const std::uint8_t*>(&cold_[index]) + 64);
+      wheel_.prefetch(index);
       break;
     case RefKind::kTimeWait4:
       __builtin_prefetch(&time_wait4_[index]);
@@ -174,7 +176,7 @@ void TcpEngine::prefetch_entry(std::uint32_t ref) const {
       __builtin_prefetch(&time_wait6_[index]);
       break;
     case RefKind::kSyn:
-      __builtin_prefetch(&syn_[index]);
+      syn_.prefetch(index);
       break;
   }
 }

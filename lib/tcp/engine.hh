@@ -371,8 +371,7 @@ class TcpEngine {
   void time_wait_arrives(Store& store, RefKind kind, std::uint32_t entry, const Segment& segment, std::uint64_t hash);
   template <class Store>
   bool add_time_wait(Store& store, RefKind kind, std::uint32_t index, const FlowKey& key);
-  template <class Store>
-  void forget(Store& store, RefKind kind, std::uint32_t entry, TcpCounter counter);
+  void forget(std::uint64_t hash, std::uint32_t ref, TcpCounter counter);
   template <class Entry>
   void time_wait_ack(const Entry& entry);
 

@@ -92,6 +92,10 @@ class SynCache {
     pool_.free(i);
   }
 
+  void prefetch(std::uint32_t i) const {
+    __builtin_prefetch(&entries_[i]);
+    wheel_.prefetch(i);
+  }
   void arm(std::uint32_t i, std::uint32_t tick) { wheel_.arm(i, tick); }
   unsigned expired(std::uint32_t now_tick, std::span<std::uint32_t> out) { return wheel_.advance(now_tick, out); }
   [[nodiscard]] std::optional<std::uint32_t> next_expiry_bound() const { return wheel_.next_expiry_bound(); }

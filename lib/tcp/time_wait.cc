@@ -55,7 +55,11 @@ bool TcpEngine::add_time_wait(Store& store, RefKind kind, std::uint32_t index, c
   std::uint32_t entry = store.add(key, tick_);
   if (entry == kNone) {
     // The policy at the cap: the entry nearest to its end goes early, and is counted.
-    if (!store.evict([&](std::uint32_t i) { forget(store, kind, i, TcpCounter::kTimeWaitEvicted); })) return false;
+    if (!store.evict([&](std::uint32_t i) {
+          forget(hash_of(store[i].key()), make_ref(kind, i), TcpCounter::kTimeWaitEvicted);
+        })) {
+      return false;
+    }
     entry = store.add(key, tick_);
   }
   const TcbHot& hot = hot_[index];
@@ -71,9 +75,8 @@ bool TcpEngine::add_time_wait(Store& store, RefKind kind, std::uint32_t index, c
 }
 
 /// TIME-WAIT to CLOSED; the store frees the entry.
-template <class Store>
-void TcpEngine::forget(Store& store, RefKind kind, std::uint32_t entry, TcpCounter counter) {
-  table_.erase(hash_of(store[entry].key()), make_ref(kind, entry));
+void TcpEngine::forget(std::uint64_t hash, std::uint32_t ref, TcpCounter counter) {
+  table_.erase(hash, ref);
   ++evictions_;
   count_arrow(TcpState::kTimeWait, TcpState::kClosed);
   --in_state_[static_cast<std::size_t>(TcpState::kTimeWait)];
@@ -150,7 +153,5 @@ template void TcpEngine::time_wait_arrives(TimeWaitStore<TimeWaitEntry4>&, RefKi
                                            std::uint64_t);
 template void TcpEngine::time_wait_arrives(TimeWaitStore<TimeWaitEntry6>&, RefKind, std::uint32_t, const Segment&,
                                            std::uint64_t);
-template void TcpEngine::forget(TimeWaitStore<TimeWaitEntry4>&, RefKind, std::uint32_t, TcpCounter);
-template void TcpEngine::forget(TimeWaitStore<TimeWaitEntry6>&, RefKind, std::uint32_t, TcpCounter);
 
 }  // namespace tidegate

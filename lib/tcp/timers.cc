@@ -85,9 +85,26 @@ unsigned TcpEngine::expire_timers(unsigned budget) {
     done += n;
     if (n < want) break;
   }
+  // Each lies in a bucket of its own, far from the others: a few are fetched together and then erased.
+  struct Gone {
+    std::uint64_t hash;
+    std::uint32_t ref;
+  };
+  std::array<Gone, 16> leaving;
+  std::size_t n_leaving = 0;
+  const auto leave = [&] {
+    for (std::size_t i = 0; i < n_leaving; ++i) forget(leaving[i].hash, leaving[i].ref, TcpCounter::kTimeWaitExpired);
+    n_leaving = 0;
+  };
   const auto gone = [&](auto& store, RefKind kind) {
-    return store.advance(tick_, budget - std::min(done, budget),
-                         [&](std::uint32_t i) { forget(store, kind, i, TcpCounter::kTimeWaitExpired); });
+    const unsigned n = store.advance(tick_, budget - std::min(done, budget), [&](std::uint32_t i) {
+      const std::uint64_t hash = hash_of(store[i].key());
+      table_.prefetch(hash);
+      leaving[n_leaving++] = {hash, make_ref(kind, i)};
+      if (n_leaving == leaving.size()) leave();
+    });
+    leave();
+    return n;
   };
   done += gone(time_wait4_, RefKind::kTimeWait4);
   done += gone(time_wait6_, RefKind::kTimeWait6);
