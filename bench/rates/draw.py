@@ -27,14 +27,15 @@ def draw(growth, path):
             continue
         label = name.replace('-', '_')
         # Nothing in TIME-WAIT stands at the left edge of a logarithmic axis.
-        rows = '\n'.join(f'{max(size, 3000)} {share:.4f}' for size, share in drawn[name])
+        rows = '\n'.join(f'{max(size, 1000)} {share:.4f}' for size, share in drawn[name])
         data.append(f'${label} << END\n{rows}\nEND')
         style = 'points pt 5 ps 1' if name == 'both' else 'linespoints lw 2 pt 7 ps 0.6'
         plots.append(f"${label} with {style} title '{title}'")
     script = '\n'.join((*data, "set terminal svg size 720,420 background rgb 'white' font 'sans,13'",
                         f"set output '{path}'", "set title 'Connections a second as others stand in memory'",
                         "set xlabel 'standing connections (0 at the left edge)'",
-                        "set ylabel 'rate, as a share of the first'", 'set logscale x', 'set yrange [0:1.2]',
+                        "set ylabel 'rate, as a share of the first'", 'set logscale x',
+                        'set xrange [1000:1e8]', 'set yrange [0:1.2]',
                         "set format x '10^{%T}'", 'set grid', 'set key bottom left', 'plot ' + ', '.join(plots)))
     subprocess.run(['gnuplot'], input=script, text=True, check=True, timeout=60)
     return True

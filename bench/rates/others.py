@@ -218,19 +218,29 @@ def dperf(world, role):
 def dperf_serves(world, program, vdev):
     """`tidegate bench` goes first, since it has the memif server's role; its SYNs wait for dperf. dperf ends badly when
     its peer leaves, so what it printed until then is taken."""
-    warm_up = 8
+    patience = 45
     config = world.write('dperf.conf', DPERF.format(
         mode='server', cpu=world.server_cpu, duration=world.seconds + 60, local='10.0.0.1', peer='10.0.0.2',
         more='client 10.1.0.1 128\nserver 10.0.0.1 1\nlisten 80 1'))
-    argv, _ = tidegate.bench_argv(world, vdev, sources='10.1.0.1+128', seconds=warm_up + world.seconds)
-    client = world.start('bench', *(a for a in argv if a != '--quiet'), cpus=(world.client_cpu, world.server_cpu))
+    argv, _ = tidegate.bench_argv(world, vdev, sources='10.1.0.1+128', seconds=patience + world.seconds)
+    # The first SYNs are repeated every second until dperf is there, not at ever longer intervals.
+    client = world.start('bench', *(a for a in argv if a != '--quiet'), '--set', 'tcp.rto_max_ms=1s', '--set',
+                         'tcp.syn_retries=31', '--set', 'bench.connect_timeout_ms=60s',
+                         cpus=(world.client_cpu, world.server_cpu))
     time.sleep(0.3)
     server = world.start('dperf', 'stdbuf', '-oL', program, '-c', config)
-    client.wait(warm_up + world.seconds + 60, wanted=None)
+    end = time.monotonic() + patience
+
+    def answered():
+        return [n for n in tidegate.closed_each_second(client.err) if n > 0]
+    # dperf takes its time to begin.
+    while len(answered()) < world.seconds + 2 and time.monotonic() < end and client.popen.poll() is None:
+        time.sleep(0.2)
+    client.stop()
     server.kill()
     summary = client.json()
     said = dperf_said(server.out)
-    seconds = [n for n in tidegate.closed_each_second(client.err) if n > 0]
+    seconds = answered()
     if len(seconds) < 3:
         raise Failed(f'dperf answered for {len(seconds)} s only: {client.why()}')
     result = {**tidegate.figures_of(summary), 'rate_per_s': statistics.median(seconds[1:][-world.seconds:]), **said}

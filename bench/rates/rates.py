@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Runs the cases round by round (A, B, C, A, B, C, ...), so that what drifts on a shared machine drifts for all of
-them, and reports medians, spreads and ratios within the rounds. scripts/rates.sh builds what is needed and starts it."""
+them, and reports medians, spreads and ratios within the rounds. scripts/rates.sh builds and starts it."""
 import argparse
 import datetime
 import functools
@@ -65,7 +65,8 @@ def parse():
     parser.add_argument('--seconds', type=int, help='how long each load lasts (5; quick: 2)')
     parser.add_argument('--cpus', default='', metavar='A,B', help='CPUs of the server and of the client')
     parser.add_argument('--concurrency', type=int, default=512, help='connections at once (512)')
-    parser.add_argument('--memif-ring-bits', type=int, default=11, help='memif rings have 2 to this many slots (11)')
+    parser.add_argument('--memif-ring-bits', type=int, default=10,
+                        help='memif rings have 2 to this many slots (10, which dperf always has)')
     parser.add_argument('--hugepages', type=int, default=2048, metavar='MB', help='reserve for DPDK; 0: ordinary pages')
     parser.add_argument('--dperf', metavar='PROGRAM', help='compare with this dperf too')
     parser.add_argument('--dperf-rate', default='3m', help="connections a second dperf's client offers (3m)")

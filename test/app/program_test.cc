@@ -162,6 +162,7 @@ TEST(Demo, OneQueueForTwoWorkersSpreadsInSoftware) {
   const nlohmann::json json = demo("--connections 5000 --server-workers 2 --client-workers 2 --queues 1");
   expect_all_closed(json, 5000);
   EXPECT_GT(json["groups"][0]["mailbox_frames"], 0);
+  EXPECT_GT(json["groups"][0]["busy_cycles"], 0);
 }
 
 TEST(Demo, EndsInTimeAtTheRateAsked) {
