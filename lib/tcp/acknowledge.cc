@@ -32,16 +32,24 @@ void TcpEngine::acknowledged(std::uint32_t index, const Segment& segment) {
   remove_acknowledged(index, octets);
 
   // RFC 6298 (3), Karn: only what was sent once is timed; `kTcbTiming` goes with any retransmission.
+  std::uint32_t echo_ms = 0;
   bool measured = hot.has(kTcbTiming) && ack >= cold.rtt_seq;
   if (measured) {
     rtt_sample(cold, now_us_ - cold.rtt_start_us, config_.tcp);
     hot.clear(kTcbTiming);
+  } else if (cold.retransmits > 0 && segment.sack_count > 0 && segment.sack(0).right <= ack) {
+    // An ACK that says what it acknowledges came twice (RFC 2883) is not the first one: those before it were lost, and
+    // what its timestamp echoes, the first that arrived (RFC 7323 4.3), lies back by all the timeouts since. It
+    // measures nothing; but since it was not a longer path that kept us waiting, there is nothing left to back off
+    // from.
+    if (cold.srtt_us > 0) rto_from_estimate(cold, config_.tcp);
   } else if (cold.retransmits > 0 && hot.has(kTcbTimestamps) && segment.has_option(kOptTimestamps)) {
     // RFC 7323 4.1: the echo tells which transmission is acknowledged, so a retransmitted segment can be measured after
-    // all.
-    const std::uint32_t rtt_ms = now_ms_ + cold.ts_offset - segment.ts_echo;
-    measured = rtt_ms > 0 && rtt_ms < 600'000;
-    if (measured) rtt_sample(cold, rtt_ms * 1000, config_.tcp);
+    // all. What the records say is better: they know when each was sent.
+    echo_ms = now_ms_ + cold.ts_offset - segment.ts_echo;
+    if (echo_ms >= 600'000) echo_ms = 0;
+    measured = echo_ms > 0 && recording(index) == nullptr;
+    if (measured) rtt_sample(cold, echo_ms * 1000, config_.tcp);
   }
   if (TcbExtra* known = extra(index); measured && known != nullptr) known->recovery.clear(kPhaseProbeNoRtt);
   hot.snd_una = ack;
@@ -54,7 +62,7 @@ void TcpEngine::acknowledged(std::uint32_t index, const Segment& segment) {
   disarm(cold, kTimerPersist);
 
   if (recording(index) != nullptr) {
-    scoreboard_ack(index, segment, octets, measured);
+    scoreboard_ack(index, segment, octets, measured, echo_ms);
   } else {
     plain_ack(index, segment, octets);
   }
@@ -116,7 +124,7 @@ void TcpEngine::repeated_ack(std::uint32_t index, const Segment& segment, bool w
   TcbCold& cold = cold_[index];
   if (recording(index) != nullptr) {
     if (segment.payload_len == 0 && !segment.has(kFin) && !window_moved) counters_.add(TcpCounter::kDuplicateAcksIn);
-    return scoreboard_ack(index, segment, 0, false);
+    return scoreboard_ack(index, segment, 0, false, 0);
   }
   probe_ack(index, segment, false);
   if (cold.snd_max == hot.snd_una) return;

@@ -96,6 +96,18 @@ std::size_t TcpEngine::send_room(ConnectionId id) const {
   return used < limit ? limit - used : 0;
 }
 
+ChunkPool::Share TcpEngine::send_share(std::uint32_t index) const {
+  return hot_[index].tx_head == kNone ? ChunkPool::Share::kSendFirst : ChunkPool::Share::kSend;
+}
+
+/// While somebody waits for a first block, who comes with an ACK, which has given some back, leaves one for him: he is
+/// asked by a timer, and would find none for as long as the others last.
+bool TcpEngine::send_block_free(std::uint32_t index) const {
+  const bool starved = static_cast<std::int32_t>(starved_until_ - tick_) > 0;
+  const std::uint32_t left = starved && cold_[index].last_heard_tick == tick_ ? 1 : 0;
+  return chunks_.may_take(send_share(index), 1 + left, promised_blocks_);
+}
+
 /// 3.10.2, copying.
 std::size_t TcpEngine::send(ConnectionId id, std::span<const std::uint8_t> data) {
   const std::size_t room = send_room(id);
@@ -107,8 +119,8 @@ std::size_t TcpEngine::send(ConnectionId id, std::span<const std::uint8_t> data)
   while (!rest.empty()) {
     std::uint32_t taken = cold.tx_tail == kNone ? 0 : chunks_.append(cold.tx_tail, rest);
     if (taken == 0) {
-      if (!chunks_.may_take(ChunkPool::Share::kSend, promised_blocks_ + 1)) break;
-      const std::uint32_t chunk = chunks_.allocate(ChunkPool::Share::kSend);
+      if (!send_block_free(id.index)) break;
+      const std::uint32_t chunk = chunks_.allocate(send_share(id.index), promised_blocks_);
       if (chunk == kNone) break;
       taken = chunks_.append(chunk, rest);
       if (hot.tx_head == kNone) {
@@ -122,6 +134,8 @@ std::size_t TcpEngine::send(ConnectionId id, std::span<const std::uint8_t> data)
     sent += taken;
   }
   cold.tx_bytes = cold.tx_bytes + static_cast<std::uint32_t>(sent);
+  // A connection with nothing to send that finds no block comes before those that have just been served.
+  if (hot.tx_head == kNone && !rest.empty()) starved_until_ = tick_ + 2 * kStarvedRetryTicks;
   if (sent < data.size() && in(hot.state, kMaySend) && !hot.has(kTcbFinQueued)) hot.set(kTcbWantWritable);
   if (sent > 0 || hot.has(kTcbWantWritable)) mark_dirty(id.index);
   return sent;
@@ -283,7 +297,7 @@ ConnectionStatus TcpEngine::status(ConnectionId id) const {
   status.send_ended = hot.has(kTcbFinQueued | kTcbAbort | kTcbDetached);
   status.readable = cold_[id.index].rx_bytes;
   // With no free block send() would take nothing: saying otherwise makes a poll() loop spin.
-  const bool blocks = chunks_.may_take(ChunkPool::Share::kSend, promised_blocks_ + 1);
+  const bool blocks = send_block_free(id.index);
   status.send_room = blocks ? static_cast<std::uint32_t>(send_room(id)) : 0;
   status.send_limit = settings(id.index).send_buffer_bytes;
   return status;

@@ -4,11 +4,14 @@
 /// Ownership: each chunk is in exactly one queue. Thread rule: one worker. Errors: kNone when the pool is empty or the
 /// caller's share of it is used up (see `Share`). Cost: about ten instructions each, no allocation.
 ///
-/// Why shares: what waits must never starve what would end its wait. Sent data leave by themselves, with the peer's
-/// ACKs; received data leave when their service takes them, for which an echo or a relay must be able to send; data out
-/// of order leave when the missing octets find room. So each use may take blocks only while more than its reserve is
-/// left, in that order.
+/// Why shares: what waits must never starve what would end its wait. Sent data leave with the peer's ACKs; received
+/// data leave when their service takes them, for which an echo or a relay must be able to send; data out of order leave
+/// when the missing octets find room. And between two hosts: who cannot take what the other sends does not get its own
+/// data acknowledged. So an eighth of the blocks is always left to each direction, and of the rest the first block of a
+/// connection that has nothing to send yet, and data on delivery, come before all others: each connection moves on,
+/// though it be a block at a time.
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <memory_resource>
@@ -33,9 +36,9 @@ struct Chunk {
 
 class ChunkPool {
  public:
-  /// Who asks: what a service left of data it was promised room for; data to send; data on delivery, of which the
-  /// service may leave some; data that queue behind undelivered ones; data out of order.
-  enum class Share : std::uint8_t { kPromised, kSend, kDelivery, kReceive, kReassembly };
+  /// Who asks: what a service left of data it was promised room for; the first data a connection has to send, and more;
+  /// data on delivery, of which the service may leave some; data that queue behind undelivered ones; data out of order.
+  enum class Share : std::uint8_t { kPromised, kSendFirst, kSend, kDelivery, kReceive, kReassembly };
 
   ChunkPool(std::uint32_t blocks, std::uint32_t references, std::pmr::memory_resource* memory)
       : headers_pool_(blocks + references, memory),
@@ -53,20 +56,37 @@ class ChunkPool {
 
   [[nodiscard]] std::uint32_t free_blocks() const { return blocks_pool_.capacity() - blocks_pool_.in_use(); }
   [[nodiscard]] std::uint32_t in_use() const { return headers_pool_.in_use(); }
-  /// Whether `share` may take `count` more blocks now.
-  [[nodiscard]] bool may_take(Share share, std::uint32_t count) const {
-    constexpr std::uint32_t kReserveEighths[] = {0, 0, 1, 2, 3};
-    const std::uint32_t reserve = blocks_pool_.capacity() / 8 * kReserveEighths[static_cast<unsigned>(share)];
-    return free_blocks() >= reserve + count;
+  /// Whether `share` may take `count` more blocks now, `promised` having been promised to data on delivery.
+  [[nodiscard]] bool may_take(Share share, std::uint32_t count, std::uint32_t promised) const {
+    const std::uint32_t free = free_blocks();
+    const std::uint32_t eighth = blocks_pool_.capacity() / 8;
+    const std::uint32_t sent = blocks_pool_.in_use() - received_;
+    switch (share) {
+      case Share::kPromised:
+        return free >= count;
+      case Share::kSendFirst:
+        return free >= count + std::max(promised, eighth > received_ ? eighth - received_ : 0);
+      case Share::kDelivery:
+        // As much again for what the service may want to send in answer.
+        return free >= 2 * (promised + count) + (eighth > sent ? eighth - sent : 0);
+      case Share::kSend:
+      case Share::kReceive:
+        return free >= count + promised + 2 * eighth;
+      case Share::kReassembly:
+        return free >= count + promised + 3 * eighth;
+    }
+    return false;
   }
 
   /// An empty chunk with a block of its own, or kNone.
-  [[nodiscard]] std::uint32_t allocate(Share share) {
-    if (!may_take(share, 1)) return kNone;
+  [[nodiscard]] std::uint32_t allocate(Share share, std::uint32_t promised) {
+    if (!may_take(share, 1, promised)) return kNone;
     const std::uint32_t header = headers_pool_.allocate();
     if (header == kNone) return kNone;
     const std::uint32_t block = blocks_pool_.allocate();
-    headers_[header] = Chunk{block_data(block), 0, kNone, block, SeqNum{}};
+    const bool received = share != Share::kSendFirst && share != Share::kSend;
+    received_ += received ? 1 : 0;
+    headers_[header] = Chunk{block_data(block), 0, kNone, block | (received ? kReceived : 0), SeqNum{}};
     return header;
   }
   /// A chunk that refers to constant memory, or kNone.
@@ -77,7 +97,11 @@ class ChunkPool {
     return header;
   }
   void free(std::uint32_t i) {
-    if (headers_[i].block != kNone) blocks_pool_.free(headers_[i].block);
+    const std::uint32_t block = headers_[i].block;
+    if (block != kNone) {
+      received_ -= (block & kReceived) != 0 ? 1 : 0;
+      blocks_pool_.free(block & ~kReceived);
+    }
     headers_pool_.free(i);
   }
   void free_list(std::uint32_t head) {
@@ -114,8 +138,15 @@ class ChunkPool {
   }
 
  private:
-  [[nodiscard]] std::uint8_t* block_data(std::uint32_t block) { return &blocks_[std::size_t{block} * kChunkBytes]; }
+  /// In Chunk::block, of data from the peer.
+  static constexpr std::uint32_t kReceived = 1u << 31;
 
+  [[nodiscard]] std::uint8_t* block_data(std::uint32_t block) {
+    return &blocks_[std::size_t{block & ~kReceived} * kChunkBytes];
+  }
+
+  /// Blocks with data from the peer; the others in use have data to send.
+  std::uint32_t received_ = 0;
   IndexPool headers_pool_;
   IndexPool blocks_pool_;
   FixedArray<Chunk> headers_;

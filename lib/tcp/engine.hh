@@ -84,8 +84,7 @@ class TcpEngine {
   // --- User calls (RFC 9293 3.10.1 to 3.10.6)
   [[nodiscard]] bool listen(const TcpListener& listener);
   void stop_listening();
-  /// Ends one listener: its half-open connections go without a word. False when there is none. Cost: touches every slot
-  /// ever used.
+  /// Ends one listener; half-open connections go without a word. False: there is none. Cost: touches every used slot.
   bool stop_listening(IpAddress address, std::uint16_t port, ListenFamily family);
   /// Backlog, room and code point of the listener in this place become those of `to`.
   bool adjust_listener(const TcpListener& to);
@@ -100,8 +99,7 @@ class TcpEngine {
   void abort(ConnectionId id);
   /// abort() for every connection. Cost: touches every slot ever used.
   void abort_all();
-  /// 3.10.3 RECEIVE: takes (or, with `peek`, only copies) queued octets; returns how many. Not while a kReadable event
-  /// of the connection is being delivered: then 0.
+  /// 3.10.3 RECEIVE: takes (with `peek`: copies) queued octets; returns how many. 0 while a kReadable is delivered.
   std::size_t read(ConnectionId id, std::span<const std::span<std::uint8_t>> out, bool peek);
   /// Drops up to `octets` from the receive queue, as if read.
   std::size_t discard(ConnectionId id, std::size_t octets);
@@ -110,9 +108,8 @@ class TcpEngine {
   /// resume() works only while this is set.
   void allow_resume(bool allowed) { resume_allowed_ = allowed; }
   void set_user(ConnectionId id, std::uint64_t user);
-  /// False for a stale id, a value out of range, or when no room is left to keep it (counted).
+  /// False (option(): 0) for a stale id, a value out of range, or when no room is left to keep it (counted).
   bool set_option(ConnectionId id, ConnectionOption option, std::uint32_t value);
-  /// 0 for a stale id.
   [[nodiscard]] std::uint32_t option(ConnectionId id, ConnectionOption option) const;
   /// What holds for a connection whose user set nothing.
   [[nodiscard]] const ConnectionSettings& default_settings() const { return default_settings_; }
@@ -145,8 +142,7 @@ class TcpEngine {
   [[nodiscard]] std::span<const TcpListener> listeners() const { return {listeners_.data(), n_listeners_}; }
   void count_no_source() { counters_.add(TcpCounter::kConnectNoSource); }
 
-  /// Any thread: rows of buckets [first, ...) until `max` rows; returns the next bucket, or the bucket count at the
-  /// end.
+  /// Any thread: rows of buckets [first, ...) until `max`; returns the next bucket, at the end the bucket count.
   std::uint32_t snapshot(std::uint32_t first_bucket, std::size_t max, std::vector<TcpSnapshotRow>& rows) const;
   [[nodiscard]] TransferFacts facts(std::uint32_t index) const;
   /// Any thread.
@@ -308,7 +304,8 @@ class TcpEngine {
   void stop_recording(std::uint32_t index, RecoveryState& r);
   [[nodiscard]] std::uint32_t reo_wnd_us(std::uint32_t index, const RecoveryState& r) const;
   bool take_sack_blocks(std::uint32_t index, const Segment& segment, RecoveryState& r, AckNews& news);
-  void scoreboard_ack(std::uint32_t index, const Segment& segment, std::uint32_t octets, bool measured);
+  void scoreboard_ack(std::uint32_t index, const Segment& segment, std::uint32_t octets, bool measured,
+                      std::uint32_t echo_ms);
   [[nodiscard]] bool needless(std::uint32_t index, const RecoveryState& r, const Segment& segment,
                               bool over_repeated) const;
   void save_undo(std::uint32_t index, RecoveryState& r);
@@ -416,6 +413,8 @@ class TcpEngine {
 
   // calls.cc
   void enter_closing_state(std::uint32_t index);
+  [[nodiscard]] ChunkPool::Share send_share(std::uint32_t index) const;
+  [[nodiscard]] bool send_block_free(std::uint32_t index) const;
 
   // options.cc
   void obey_max_segment(std::uint32_t index);
@@ -449,6 +448,7 @@ class TcpEngine {
   Scoreboard scoreboard_;
   ChunkPool chunks_;
   std::uint32_t promised_blocks_ = 0;
+  Tick starved_until_ = 0;
   TimerWheel wheel_;
   TimeWaitStore<TimeWaitEntry4> time_wait4_;
   TimeWaitStore<TimeWaitEntry6> time_wait6_;

@@ -19,11 +19,12 @@ constexpr std::uint32_t kLeastReoWndUs = 1000;
 /// RFC 8985 6.2 step 4: how many recoveries a wider reordering window lasts.
 constexpr std::uint8_t kReoWndPersist = 16;
 
-/// RFC 2883 4: the first block reports a duplicate if it lies below the ACK or within the second block.
-bool reports_duplicate(const Segment& segment, SackBlock& duplicate) {
+/// RFC 2883 4: the first block reports a duplicate if it lies below the ACK or within the second block. We have sent no
+/// more at once than the largest `window`, and nothing further back can have come twice just now.
+bool reports_duplicate(const Segment& segment, std::uint32_t window, SackBlock& duplicate) {
   if (segment.sack_count == 0) return false;
   duplicate = segment.sack(0);
-  if (duplicate.right <= duplicate.left) return false;
+  if (duplicate.right <= duplicate.left || duplicate.left < segment.ack - window) return false;
   if (duplicate.right <= segment.ack) return true;
   if (segment.sack_count == 1) return false;
   const SackBlock around = segment.sack(1);
@@ -100,7 +101,7 @@ bool TcpEngine::take_sack_blocks(std::uint32_t index, const Segment& segment, Re
   const TcbHot& hot = hot_[index];
   const TcbCold& cold = cold_[index];
   SackBlock duplicate;
-  const bool repeated = reports_duplicate(segment, duplicate);
+  const bool repeated = reports_duplicate(segment, cold.max_snd_wnd, duplicate);
   if (repeated) {
     counters_.add(TcpCounter::kDsacksIn);
     ++extra(index)->totals.dsacks;
@@ -133,8 +134,10 @@ bool TcpEngine::take_sack_blocks(std::uint32_t index, const Segment& segment, Re
   return repeated;
 }
 
-/// An ACK while records are kept; SND.UNA has moved by `octets`.
-void TcpEngine::scoreboard_ack(std::uint32_t index, const Segment& segment, std::uint32_t octets, bool measured) {
+/// An ACK while records are kept; SND.UNA has moved by `octets`. The round trip was `measured` already, or may be
+/// `echo_ms`, unless that is 0.
+void TcpEngine::scoreboard_ack(std::uint32_t index, const Segment& segment, std::uint32_t octets, bool measured,
+                               std::uint32_t echo_ms) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   RecoveryState& r = extra(index)->recovery;
@@ -147,8 +150,8 @@ void TcpEngine::scoreboard_ack(std::uint32_t index, const Segment& segment, std:
   news.advanced = octets > 0;
   scoreboard_.acknowledge(r, hot.snd_una, news);
   const bool duplicate = take_sack_blocks(index, segment, r, news);
-  if (!measured && news.rtt_us > 0) {
-    rtt_sample(cold, news.rtt_us, config_.tcp);
+  if (!measured && (news.rtt_us > 0 || echo_ms > 0)) {
+    rtt_sample(cold, news.rtt_us > 0 ? news.rtt_us : echo_ms * 1000, config_.tcp);
     measured = true;
   }
   if (measured) r.clear(kPhaseProbeNoRtt);
@@ -320,7 +323,7 @@ void TcpEngine::probe_ack(std::uint32_t index, const Segment& segment, bool adva
   TcbExtra* known = extra(index);
   if (known == nullptr) return;
   SackBlock duplicate;
-  const bool reported = reports_duplicate(segment, duplicate);
+  const bool reported = reports_duplicate(segment, cold_[index].max_snd_wnd, duplicate);
   if (reported) {
     counters_.add(TcpCounter::kDsacksIn);
     ++known->totals.dsacks;

@@ -17,6 +17,15 @@ inline void rtt_reset(TcbCold& cold, const TcpConfig& config) {
   cold.rto_ms = config.rto_initial_ms;
 }
 
+/// RFC 6298 (2.3): what the round trips so far say, without the backing off since. G is the 1 ms tick. The minimum
+/// applies to the variance term, as Linux does: RTO = SRTT + max(min RTO, 4 * RTTVAR).
+inline void rto_from_estimate(TcbCold& cold, const TcpConfig& config) {
+  const std::uint64_t variance_us =
+      std::max<std::uint64_t>(std::uint64_t{cold.rttvar_us} * 4, config.rto_min_ms * 1000ULL);
+  const std::uint64_t rto_ms = (cold.srtt_us + variance_us) / 1000;
+  cold.rto_ms = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(rto_ms, config.rto_min_ms, config.rto_max_ms));
+}
+
 /// RFC 6298 (2.2) to (2.4); a sample of 0 us counts as 1.
 inline void rtt_sample(TcbCold& cold, std::uint32_t rtt_us, const TcpConfig& config) {
   rtt_us = std::clamp<std::uint32_t>(rtt_us, 1, 600'000'000);
@@ -28,11 +37,7 @@ inline void rtt_sample(TcbCold& cold, std::uint32_t rtt_us, const TcpConfig& con
     cold.rttvar_us = cold.rttvar_us - cold.rttvar_us / 4 + delta / 4;
     cold.srtt_us = std::max<std::uint32_t>(1, cold.srtt_us - cold.srtt_us / 8 + rtt_us / 8);
   }
-  // G is the 1 ms tick. The minimum applies to the variance term, as Linux does: RTO = SRTT + max(min RTO, 4 * RTTVAR).
-  const std::uint64_t variance_us =
-      std::max<std::uint64_t>(std::uint64_t{cold.rttvar_us} * 4, config.rto_min_ms * 1000ULL);
-  const std::uint64_t rto_ms = (cold.srtt_us + variance_us) / 1000;
-  cold.rto_ms = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(rto_ms, config.rto_min_ms, config.rto_max_ms));
+  rto_from_estimate(cold, config);
 }
 
 /// RFC 6298 (5.5): the timeout doubles, and stays so until the next sample: an ACK of a retransmitted segment says

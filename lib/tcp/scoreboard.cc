@@ -97,7 +97,7 @@ void Scoreboard::acknowledge(RecoveryState& r, SeqNum ack, AckNews& news) {
     }
     if (!whole) {
       record.seq = ack;
-      return;
+      break;
     }
     if (!record.has(SegmentRecord::kSacked)) {
       delivered(r, record, news);
@@ -105,6 +105,8 @@ void Scoreboard::acknowledge(RecoveryState& r, SeqNum ack, AckNews& news) {
     }
     remove(r, i);
   }
+  // What lay behind a hole has waited for its repair: that is no round trip (Linux's FLAG_RETRANS_DATA_ACKED).
+  if (news.advanced_over_repeated) news.rtt_us = 0;
 }
 
 /// The first record that ends behind `seq`, from the nearest place known.

@@ -96,9 +96,12 @@ void TcpEngine::process_text(std::uint32_t index, const Segment& segment) {
   if (fin_here) process_fin(index);
 }
 
-/// RFC 2883 4: the next ACK says that these octets came twice.
+/// RFC 2883 4: the next ACK says that these octets came twice. What lies further back than any window did cannot be a
+/// duplicate of the peer's (compare RFC 5961 5.2), and it would be told of something it never sent.
 void TcpEngine::report_duplicate(std::uint32_t index, SeqNum left, SeqNum right) {
   if (!hot_[index].has(kTcbSack)) return;
+  const std::uint32_t window = std::max<std::uint32_t>(config_.tcp.receive_buffer_bytes, 65535);
+  if (hot_[index].rcv_nxt - left > static_cast<std::int32_t>(window)) return;
   TcbExtra* known = spare_extra(index);
   if (known == nullptr || known->reassembly.report_duplicate) return;
   known->reassembly.duplicate = {left, right};
@@ -122,7 +125,7 @@ bool TcpEngine::accept_in_order(std::uint32_t index, const std::uint8_t* data, s
   TcbHot& hot = hot_[index];
   if (hot.rx_head == kNone && !hot.has(kTcbReadPending)) {
     // What the service leaves must find room afterwards, so its blocks are promised now.
-    if (!chunks_.may_take(ChunkPool::Share::kDelivery, promised_blocks_ + blocks_for(len))) return false;
+    if (!chunks_.may_take(ChunkPool::Share::kDelivery, blocks_for(len), promised_blocks_)) return false;
     promised_blocks_ += blocks_for(len);
     hot.set(kTcbReadPending);
     push_event(index, EventType::kReadable, {data, len});
@@ -143,11 +146,11 @@ bool TcpEngine::append_receive(std::uint32_t index, std::span<const std::uint8_t
   TcbCold& cold = cold_[index];
   const std::uint32_t room = cold.rx_tail == kNone ? 0 : chunks_.room(cold.rx_tail);
   const std::uint32_t need = data.size() > room ? blocks_for(data.size() - room) : 0;
-  if (need > 0 && !chunks_.may_take(share, promised_blocks_ + need)) return false;
+  if (need > 0 && !chunks_.may_take(share, need, promised_blocks_)) return false;
   cold.rx_bytes = cold.rx_bytes + static_cast<std::uint32_t>(data.size());
   if (room > 0) data = data.subspan(chunks_.append(cold.rx_tail, data));
   while (!data.empty()) {
-    const std::uint32_t chunk = chunks_.allocate(share);
+    const std::uint32_t chunk = chunks_.allocate(share, promised_blocks_);
     TG_CHECK(chunk != kNone);
     data = data.subspan(chunks_.append(chunk, data));
     if (hot.rx_head == kNone) {
@@ -192,9 +195,8 @@ void TcpEngine::accept_out_of_order(std::uint32_t index, SeqNum seq, const std::
       taken = chunks_.append(previous, {data, piece});
     }
     if (taken == 0) {
-      const bool allowed = cold.reassembly_chunks < kMaxReassemblyChunks &&
-                           chunks_.may_take(ChunkPool::Share::kReassembly, promised_blocks_ + 1);
-      const std::uint32_t chunk = allowed ? chunks_.allocate(ChunkPool::Share::kReassembly) : kNone;
+      const bool allowed = cold.reassembly_chunks < kMaxReassemblyChunks;
+      const std::uint32_t chunk = allowed ? chunks_.allocate(ChunkPool::Share::kReassembly, promised_blocks_) : kNone;
       if (chunk == kNone) return drop(Drop::kTcpReassemblyFull);
       ++cold.reassembly_chunks;
       taken = chunks_.append(chunk, {data, piece});

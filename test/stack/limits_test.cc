@@ -55,11 +55,21 @@ TEST_P(Limits, ASendThatFoundNoBlockAndHasNothingInFlightIsAskedToTryAgain) {
   Ladder l(s);
   l.syn_received(Open::kPassive);
   l.send(seg(kAck));
-  // Unacknowledged data of one connection takes the whole pool.
-  l.write(std::string(16 * 2048, 'x'));
+  // Unacknowledged data of one connection takes three quarters of the pool; first blocks of others all but an eighth.
+  l.write(std::string(12 * 2048, 'x'));
+  ASSERT_EQ(l.shard().counters().buffers_in_use, 12u) << l.text();
   l.forget_sent();
-  ASSERT_EQ(l.shard().counters().buffers_in_use, 16u) << l.text();
   const Ladder::Flow hog = l.new_flow(40'001);
+  for (std::uint16_t port = 40'002; port < 40'004; ++port) {
+    l.new_flow(port);
+    l.send(seg(kSyn).mss(1460));
+    l.expect(seg(kSyn | kAck).seq(0).ack(1));
+    l.send(seg(kAck));
+    l.act([&](Connections& c) { EXPECT_EQ(c.send(l.service().connection(), octets("hello")), 5u); });
+    l.expect(seg(kAck).seq(1).data("hello"));
+  }
+  ASSERT_EQ(l.shard().counters().buffers_in_use, 14u) << l.text();
+  l.new_flow(40'004);
   l.send(seg(kSyn).mss(1460));
   l.expect(seg(kSyn | kAck).seq(0).ack(1));
   l.send(seg(kAck));
@@ -74,6 +84,44 @@ TEST_P(Limits, ASendThatFoundNoBlockAndHasNothingInFlightIsAskedToTryAgain) {
   l.flow = waiting;
   l.act([&](Connections& c) { EXPECT_EQ(c.send(second, octets("hello")), 5u); });
   l.expect(seg(kAck).seq(1).data("hello"));
+}
+
+// The last free block is for him who waits, not for him who has just been served.
+TEST_P(Limits, WhoHasJustBeenServedLeavesABlockToThoseWhoWait) {
+  LadderSetup s = setup();
+  s.adjust = [](ShardConfig& config) { config.limits.buffers = 16; };
+  Ladder l(s);
+  std::vector<ConnectionId> ids;
+  std::vector<Ladder::Flow> flows;
+  const auto send = [&](std::size_t i, std::size_t n) {
+    std::size_t taken = 0;
+    l.act([&](Connections& c) { taken = c.send(ids[i], octets(std::string(n, 'x'))); });
+    l.forget_sent();
+    return taken;
+  };
+  for (std::uint16_t i = 0; i < 4; ++i) {
+    l.new_flow(static_cast<std::uint16_t>(40'001 + i));
+    l.service().forget();
+    l.established();
+    ids.push_back(l.service().connection());
+    flows.push_back(l.flow);
+  }
+  EXPECT_EQ(send(0, 12 * 2048), std::size_t{12 * 2048});
+  EXPECT_EQ(send(1, 1000), 1000u);
+  EXPECT_EQ(send(2, 1000), 1000u);
+  l.advance(Duration::ms(5));
+  EXPECT_EQ(send(3, 1000), 0u) << "an eighth is left to data from the peers";
+  l.flow = flows[1];
+  std::size_t again = 1;
+  l.service().set_hook([&](Event& event, Connections& c) {
+    if (event.type == EventType::kReadable) event.consumed = static_cast<std::uint32_t>(event.data.size());
+    if (event.type == EventType::kReadable) again = c.send(ids[1], octets("again"));
+  });
+  l.send(seg(kAck).ack(1 + 1000).data("?"));
+  EXPECT_EQ(again, 0u);
+  l.advance(Duration::ms(1));
+  EXPECT_EQ(send(3, 1000), 1000u);
+  l.forget_sent();
 }
 
 // An echo can only take what it can send: unread data must never hold the blocks that answers need.

@@ -172,6 +172,36 @@ TEST_P(Rfc4821, ReportAboutAProbeEndsIt) {
   EXPECT_EQ(l.count(TcpCounter::kMtuProbesLost), 1u);
 }
 
+// In one burst a router refuses the probe and the peer reports what came behind it: the records of what is in flight go
+// with the refusal, and the report must not be subtracted from nothing.
+TEST_P(Rfc4821, ReportAboutAProbeAndASackInOneBurst) {
+  LadderSetup s = setup();
+  s.tcp.mtu_probing = MtuProbing::kOn;
+  s.peer_syn = s.peer_syn.sack_ok();
+  Ladder l(s);
+  l.established();
+  send_plenty(l);
+  std::optional<Sent> probe;
+  std::uint32_t end = 0;
+  while (const auto sent = l.next()) {
+    if (sent->data.size() > base(l)) probe = sent;
+    end = sent->seq + static_cast<std::uint32_t>(sent->data.size());
+  }
+  ASSERT_TRUE(probe);
+  const auto len = static_cast<std::uint32_t>(probe->data.size());
+  ASSERT_GT(end, probe->seq + len);
+  const std::uint32_t before = info_of(l).cwnd_bytes;
+  l.send_frames(
+      {icmp_frame(l, too_big(l, base(l) + headers(l) + 10, probe->seq, static_cast<std::uint16_t>(len + headers(l)))),
+       l.build(seg(kAck).ack(probe->seq).sack(probe->seq + len, end))});
+  std::uint32_t octets = 0;
+  while (const auto sent = l.next()) octets += static_cast<std::uint32_t>(sent->data.size());
+  EXPECT_LE(info_of(l).cwnd_bytes, 2 * before);
+  EXPECT_LE(octets, 2 * before);
+  EXPECT_GE(octets, base(l));
+  EXPECT_EQ(l.count(TcpCounter::kMtuProbesLost), 1u);
+}
+
 TEST_P(Rfc5927_7_2, ReportAboutAConnectionThatWorksWaitsForATimeout) {
   Ladder l(setup());
   l.established();

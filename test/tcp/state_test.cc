@@ -330,19 +330,21 @@ TEST(Rfc7323_7_1, TheTimestampOffsetIsTheTuplesOwnAndTellsNothingOfTheSequenceNu
   EXPECT_NE(timestamp_offset(key, other), first.timestamp_offset);
 }
 
+unsigned take_all(ChunkPool& pool, ChunkPool::Share share) {
+  unsigned taken = 0;
+  while (pool.allocate(share, 0) != kNone) ++taken;
+  return taken;
+}
+
 TEST(ChunkPool, SharesKeepABlockForWhatFreesTheOthers) {
   HeapResource memory;
   ChunkPool pool(64, 8, &memory);
-  unsigned taken = 0;
-  while (pool.allocate(ChunkPool::Share::kReassembly) != kNone) ++taken;
-  EXPECT_EQ(taken, 40u);
-  while (pool.allocate(ChunkPool::Share::kReceive) != kNone) ++taken;
-  EXPECT_EQ(taken, 48u);
-  while (pool.allocate(ChunkPool::Share::kDelivery) != kNone) ++taken;
-  EXPECT_EQ(taken, 56u);
-  while (pool.allocate(ChunkPool::Share::kSend) != kNone) ++taken;
-  EXPECT_EQ(taken, 64u);
-  EXPECT_FALSE(pool.may_take(ChunkPool::Share::kPromised, 1));
+  EXPECT_EQ(take_all(pool, ChunkPool::Share::kReassembly), 40u);
+  EXPECT_EQ(take_all(pool, ChunkPool::Share::kReceive), 8u);
+  EXPECT_EQ(take_all(pool, ChunkPool::Share::kDelivery), 7u) << "an eighth for sending, and as much as is delivered";
+  EXPECT_EQ(take_all(pool, ChunkPool::Share::kSend), 0u);
+  EXPECT_EQ(take_all(pool, ChunkPool::Share::kSendFirst), 9u);
+  EXPECT_FALSE(pool.may_take(ChunkPool::Share::kPromised, 1, 0));
   // References to constant memory need no block.
   const std::uint8_t page[4] = {1, 2, 3, 4};
   unsigned references = 0;
@@ -351,10 +353,22 @@ TEST(ChunkPool, SharesKeepABlockForWhatFreesTheOthers) {
   EXPECT_EQ(pool.in_use(), 72u);
 }
 
+TEST(ChunkPool, DataToSendLeaveAnEighthToWhatComesIn) {
+  HeapResource memory;
+  ChunkPool pool(64, 8, &memory);
+  EXPECT_EQ(take_all(pool, ChunkPool::Share::kSend), 48u);
+  EXPECT_EQ(take_all(pool, ChunkPool::Share::kSendFirst), 8u);
+  EXPECT_EQ(take_all(pool, ChunkPool::Share::kReassembly), 0u);
+  EXPECT_EQ(take_all(pool, ChunkPool::Share::kReceive), 0u);
+  EXPECT_EQ(take_all(pool, ChunkPool::Share::kDelivery), 7u);
+  EXPECT_FALSE(pool.may_take(ChunkPool::Share::kDelivery, 1, 0));
+  EXPECT_TRUE(pool.may_take(ChunkPool::Share::kPromised, 1, 0)) << "what was promised comes before all";
+}
+
 TEST(ChunkPool, AppendTrimAndFree) {
   HeapResource memory;
   ChunkPool pool(8, 0, &memory);
-  const std::uint32_t chunk = pool.allocate(ChunkPool::Share::kDelivery);
+  const std::uint32_t chunk = pool.allocate(ChunkPool::Share::kDelivery, 0);
   ASSERT_NE(chunk, kNone);
   std::vector<std::uint8_t> data(3000);
   for (std::size_t i = 0; i < data.size(); ++i) data[i] = static_cast<std::uint8_t>(i);
