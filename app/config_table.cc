@@ -227,11 +227,10 @@ Section tcp_section() {
       .number("syn_cookie_rotation_ms", &TcpConfig::syn_cookie_rotation_ms, 1000, kHourMs, Unit::kMilliseconds,
               "How often the keys of cookies change; a cookie is good for one to two of these. The same on all nodes "
               "that share a key file.")
-      .text(
-          "syn_cookie_key_file", &TcpSettings::syn_cookie_key_file, "file name",
-          "Secrets of cookies, for nodes that finish each other's handshakes: 32 hexadecimal digits a line "
-          "(`openssl rand -hex 16`), the first in use, a second still accepted; not for others to write, better not to "
-          "read; relative to this file. Without it: random ones.")
+      .text("syn_cookie_key_file", &TcpSettings::syn_cookie_key_file, "file name",
+            "Secrets of cookies, for nodes that finish each other's handshakes: 32 hexadecimal digits a line "
+            "(`openssl rand -hex 16`), the first in use, a second still accepted; closed to others (mode 600 or 640); "
+            "relative to this file. Without it: random ones.")
       .choice("mtu_probing", &TcpConfig::mtu_probing,
               {{"off", MtuProbing::kOff}, {"blackhole", MtuProbing::kBlackHole}, {"on", MtuProbing::kOn}},
               "Find the path MTU without routers' help (RFC 4821): never, when full segments time out, or always.")

@@ -137,8 +137,7 @@ void ConfigLoader::validate_key_file() {
   if (name.empty()) return fail(setting, "names no file; name one, or remove the setting for a random key");
   const auto file = load_cookie_keys(std::filesystem::path(directory_) / name);
   if (!file) return fail(setting, file.error().message);
-  config_.tcp.cookie_keys = file->keys;
-  if (!file->warning.empty()) warn(setting, file->warning);
+  config_.tcp.cookie_keys = *file;
   if (config_.tcp.syn_cookies == SynCookieMode::kOff)
     warn(setting, "is of no use with syn_cookies = \"off\"; remove one of the two");
 }

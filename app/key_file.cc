@@ -86,22 +86,15 @@ Result<std::string> read_file(const std::string& name, mode_t& mode) {
 
 }  // namespace
 
-Result<CookieKeyFile> load_cookie_keys(const std::filesystem::path& file) {
+Result<SynCookieKeys> load_cookie_keys(const std::filesystem::path& file) {
   mode_t mode = 0;
   const auto text = read_file(file.string(), mode);
   if (!text) return text.error();
-  if ((mode & S_IWOTH) != 0) {
+  if ((mode & (S_IROTH | S_IWOTH)) != 0) {
     return Error{
-        fmt::format("{} can be written by everybody, and who knows the key can open connections from any address; run "
+        fmt::format("{} can be {} by everybody, and who knows the key can open connections from any address; run "
                     "chmod o= on it and make a new key",
-                    file.string())};
-  }
-  CookieKeyFile loaded;
-  if ((mode & S_IROTH) != 0) {
-    loaded.warning = fmt::format(
-        "{} can be read by everybody, and who knows the key can open connections from any address; run "
-        "chmod o= on it and make a new key",
-        file.string());
+                    file.string(), (mode & S_IWOTH) != 0 ? "written" : "read")};
   }
   std::istringstream in(*text);
   std::vector<HashKey> found;
@@ -124,10 +117,11 @@ Result<CookieKeyFile> load_cookie_keys(const std::filesystem::path& file) {
     found.push_back(*key);
   }
   if (found.empty()) return Error{fmt::format("{} holds no key; {}", file.string(), kMakeOne)};
-  loaded.keys.current = found[0];
-  if (found.size() == 2) loaded.keys.previous = found[1];
-  loaded.keys.shared = true;
-  return loaded;
+  SynCookieKeys keys;
+  keys.current = found[0];
+  if (found.size() == 2) keys.previous = found[1];
+  keys.shared = true;
+  return keys;
 }
 
 }  // namespace tidegate::app

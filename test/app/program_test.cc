@@ -7,6 +7,8 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -54,6 +56,19 @@ TEST(Program, BadArgumentsEndWithTwoAndAMessage) {
     EXPECT_EQ(ran.code, 2) << arguments << "\n" << ran.out;
     EXPECT_FALSE(ran.out.empty()) << arguments;
   }
+}
+
+TEST(Program, AKeyFileThatEverybodyCanReadEndsWithTwo) {
+  const std::string name = testing::TempDir() + "program-test-cookie.key";
+  std::ofstream(name) << "00112233445566778899aabbccddeeff\n";
+  const std::string check = "check -c " + profile("http.toml") + " --set tcp.syn_cookie_key_file=" + name;
+  std::filesystem::permissions(name, std::filesystem::perms(0640));
+  EXPECT_EQ(run(check).code, 0) << run(check).out;
+  std::filesystem::permissions(name, std::filesystem::perms(0644));
+  const Ran ran = run(check);
+  EXPECT_EQ(ran.code, 2) << ran.out;
+  EXPECT_NE(ran.out.find(name + " can be read by everybody, and who knows the key"), std::string::npos) << ran.out;
+  std::filesystem::remove(name);
 }
 
 TEST(Program, EveryHelpShowsExamples) {
