@@ -191,6 +191,7 @@ run_bench() {
   build "$dir" "${programs[@]}" || return 1
   for program in "${programs[@]}"; do one "$program" bench_smoke "$dir/$program" || status=1; done
   one 'rates.sh --quick' timeout 600 scripts/rates.sh --quick --json "$where/rates.json" || status=1
+  one 'instructions of the fast path' bench/rates/guard.py "$where/rates.json" || status=1
   return $status
 }
 

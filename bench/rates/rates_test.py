@@ -6,6 +6,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import figures  # noqa: E402
+import guard  # noqa: E402
 import others  # noqa: E402
 import tidegate  # noqa: E402
 
@@ -110,6 +111,19 @@ class Figures(unittest.TestCase):
         self.assertEqual((len(packet), others.checksum(ip)), (66, 0))
         self.assertEqual(others.checksum(ip[12:20] + bytes([0, 6, 0, len(tcp)]) + tcp), 0)
         self.assertEqual(len(others.gateway_answer()), 60)
+
+    def test_the_guard_sees_what_grew(self):
+        record = {'decode': 500.0, 'encode': 400.0, 'all': 900.0}
+        self.assertEqual(guard.compare(record, record)[1], [])
+        self.assertEqual(guard.compare({'decode': 519.0, 'encode': 300.0, 'all': 819.0}, record)[1], [])
+        self.assertEqual(len(guard.compare({'decode': 521.0, 'encode': 400.0, 'all': 921.0}, record)[1]), 1)
+        self.assertEqual(len(guard.compare({'decode': 600.0, 'encode': 400.0, 'all': 1000.0}, record)[1]), 2)
+        new = guard.compare({**record, 'timers': 50.0}, record)
+        self.assertEqual(len(new[1]), 1)
+        self.assertTrue(new[0][-1].startswith('all'))
+        report = {'cases': {'stages': {'decode: instructions': {'median': 3.0}, 'decode: lines from L2': {'median': 1.0},
+                                       'instructions': {'median': 3.0}, 'concurrent': {'median': 64}}}}
+        self.assertEqual(guard.stages_of(report), {'decode': 3.0, 'all': 3.0})
 
     def test_dperf_is_read(self):
         self.assertEqual(others.dperf_said('skClose 1,234 skErr 1,000\ncpuUsage 55\nskErr 3\ncpuUsage 0\n'),

@@ -58,7 +58,8 @@ struct Server {
     config.limits.connections = connections + idle;
     config.limits.syn_received = connections;
     config.limits.connections_v6 = 16;
-    config.limits.time_wait = time_wait + time_wait / 4 + 1024;
+    // Their deadlines are kept in units of 4 ms, which is room for some thousands more.
+    config.limits.time_wait = time_wait + time_wait / 4 + 8192;
     config.limits.time_wait_v6 = 16;
     // At a connection each microsecond, this is how long TIME-WAIT lasts so that `time_wait` of them stand.
     config.tcp.msl_ms = time_wait / 2000 + 1;
