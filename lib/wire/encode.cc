@@ -165,7 +165,7 @@ HeaderTemplate make_header_template(MacAddress source, MacAddress destination, s
   std::uint8_t* p = result.headers.data();
   const unsigned l2_len = write_ethernet(p, source, destination, vlan_id, ipv6 ? kEtherTypeIpv6 : kEtherTypeIpv4);
   result.l2_len = static_cast<std::uint8_t>(l2_len);
-  result.l3_len = ipv6 ? kIpv6Len : kIpv4Len;
+  result.l3_len = static_cast<std::uint8_t>(ipv6 ? kIpv6Len : kIpv4Len);
   if (ipv6) {
     write_ipv6_constants(p + l2_len, kProtoTcp, ttl, traffic_class);
   } else {
