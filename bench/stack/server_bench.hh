@@ -50,9 +50,9 @@ struct Server {
   std::unique_ptr<Shard> shard;
   Instant now = Instant::from_ns(1'000'000'000);
 
-  /// `idle` connections stand open beside the `connections` that come and go.
+  /// `idle` connections stand open beside the `connections` that come and go; `alter` has the last word on the limits.
   Server(std::uint32_t connections, std::uint32_t time_wait, SynCookieMode cookies = SynCookieMode::kAuto,
-         std::uint32_t idle = 0) {
+         std::uint32_t idle = 0, void (*alter)(ShardConfig&) = nullptr) {
     ShardConfig config = sim_host_config(1);
     config.interface.gateway4 = sim_address4(2);
     config.limits.connections = connections + idle;
@@ -64,6 +64,7 @@ struct Server {
     // At a connection each microsecond, this is how long TIME-WAIT lasts so that `time_wait` of them stand.
     config.tcp.msl_ms = time_wait / 2000 + 1;
     config.tcp.syn_cookies = cookies;
+    if (alter != nullptr) alter(config);
     auto created = Shard::create(config, now, &memory);
     if (!created) {
       std::fprintf(stderr, "stack_bench: %s\n", created.error().message.c_str());

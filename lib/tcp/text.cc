@@ -172,6 +172,7 @@ void TcpEngine::accept_out_of_order(std::uint32_t index, SeqNum seq, const std::
   }
   std::uint32_t previous = kNone;
   std::uint32_t next = cold.reassembly_head;
+  bool reported = false;
   while (len > 0) {
     // Find the first chunk that ends behind `seq`.
     while (next != kNone && chunks_[next].seq + chunks_[next].len <= seq) {
@@ -181,7 +182,9 @@ void TcpEngine::accept_out_of_order(std::uint32_t index, SeqNum seq, const std::
     if (next != kNone && chunks_[next].seq <= seq) {
       const auto known =
           std::min<std::uint32_t>(len, static_cast<std::uint32_t>(chunks_[next].seq + chunks_[next].len - seq));
-      report_duplicate(index, seq, seq + known);
+      // One DSACK block an ACK: asking again for each piece, and for a TcbExtra while they are scarce, would be wasted.
+      if (!reported) report_duplicate(index, seq, seq + known);
+      reported = true;
       seq += known;
       data += known;
       len -= known;
