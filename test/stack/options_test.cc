@@ -210,6 +210,19 @@ TEST_P(Rfc7323, EchoIsOfTheSegmentThatMovedTheLeftEdge) {
   EXPECT_EQ(ack.tcp.timestamps->echo, 1000u);
 }
 
+/// RFC 5961 5.2: it may be anybody's, and a timestamp of the future would keep the peer's own segments out.
+TEST_P(Rfc7323, TimestampWithAnAckOfWhatWasNotSentIsNotBelieved) {
+  LadderSetup s = setup();
+  s.peer_syn = seg(0).mss(1460).ts(1000, 0);
+  Ladder l(s);
+  l.established();
+  l.send(seg(kAck).ack(1).ts(1100, 0));
+  l.send(seg(kAck).ack(2).ts(900'000, 0));
+  const Sent ack = l.expect(seg(kAck).seq(1).ack(1));
+  ASSERT_TRUE(ack.tcp.timestamps);
+  EXPECT_EQ(ack.tcp.timestamps->echo, 1100u);
+}
+
 TEST_P(Rfc7323, PawsDropsAnOldTimestampAndAcknowledges) {
   LadderSetup s = setup();
   s.peer_syn = seg(0).mss(1460).ts(1000, 0);
