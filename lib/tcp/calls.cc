@@ -154,8 +154,9 @@ bool TcpEngine::send_static(ConnectionId id, std::span<const std::uint8_t> data)
     return false;
   }
   if (data.size() > 0x3fff'ffff) return false;
-  const std::uint32_t chunk = chunks_.allocate_reference(data);
+  const std::uint32_t chunk = chunks_.allocate_reference(data, hot.tx_head == kNone);
   if (chunk == kNone) {
+    counters_.add(TcpCounter::kReferencesExhausted);
     hot.set(kTcbWantWritable);
     mark_dirty(id.index);
     return false;

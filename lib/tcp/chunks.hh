@@ -41,14 +41,17 @@ class ChunkPool {
   enum class Share : std::uint8_t { kPromised, kSendFirst, kSend, kDelivery, kReceive, kReassembly };
 
   ChunkPool(std::uint32_t blocks, std::uint32_t references, std::pmr::memory_resource* memory)
-      : headers_pool_(blocks + references, memory),
+      : references_(references),
+        headers_pool_(blocks + references, memory),
         blocks_pool_(blocks, memory),
         headers_(blocks + references, memory),
         blocks_(std::size_t{blocks} * kChunkBytes, memory) {}
 
   [[nodiscard]] static std::size_t memory_bytes(std::uint32_t blocks, std::uint32_t references) {
-    return std::size_t{blocks} * (kChunkBytes + sizeof(std::uint32_t)) +
-           (std::size_t{blocks} + references) * (sizeof(Chunk) + sizeof(std::uint32_t));
+    const auto array = [](std::size_t octets) { return (octets + 63) / 64 * 64; };
+    const std::size_t headers = std::size_t{blocks} + references;
+    return array(headers * sizeof(std::uint32_t)) + array(std::size_t{blocks} * sizeof(std::uint32_t)) +
+           array(headers * sizeof(Chunk)) + std::size_t{blocks} * kChunkBytes;
   }
 
   [[nodiscard]] Chunk& operator[](std::uint32_t i) { return headers_[i]; }
@@ -82,23 +85,27 @@ class ChunkPool {
   [[nodiscard]] std::uint32_t allocate(Share share, std::uint32_t promised) {
     if (!may_take(share, 1, promised)) return kNone;
     const std::uint32_t header = headers_pool_.allocate();
-    if (header == kNone) return kNone;
     const std::uint32_t block = blocks_pool_.allocate();
     const bool received = share != Share::kSendFirst && share != Share::kSend;
     received_ += received ? 1 : 0;
     headers_[header] = Chunk{block_data(block), 0, kNone, block | (received ? kReceived : 0), SeqNum{}};
     return header;
   }
-  /// A chunk that refers to constant memory, or kNone.
-  [[nodiscard]] std::uint32_t allocate_reference(std::span<const std::uint8_t> data) {
+  /// A chunk that refers to constant memory, or kNone. `first`: of a connection with nothing to send yet; with half as
+  /// many references again as connections there is always one, however many answers the others have queued. And since
+  /// references keep to their number, each block always finds its header.
+  [[nodiscard]] std::uint32_t allocate_reference(std::span<const std::uint8_t> data, bool first) {
+    if (referenced_ >= (first ? references_ : references_ / 3)) return kNone;
+    ++referenced_;
     const std::uint32_t header = headers_pool_.allocate();
-    if (header == kNone) return kNone;
     headers_[header] = Chunk{data.data(), static_cast<std::uint32_t>(data.size()), kNone, kNone, SeqNum{}};
     return header;
   }
   void free(std::uint32_t i) {
     const std::uint32_t block = headers_[i].block;
-    if (block != kNone) {
+    if (block == kNone) {
+      --referenced_;
+    } else {
       received_ -= (block & kReceived) != 0 ? 1 : 0;
       blocks_pool_.free(block & ~kReceived);
     }
@@ -147,6 +154,9 @@ class ChunkPool {
 
   /// Blocks with data from the peer; the others in use have data to send.
   std::uint32_t received_ = 0;
+  /// References to constant memory: how many there may be, and are.
+  std::uint32_t references_;
+  std::uint32_t referenced_ = 0;
   IndexPool headers_pool_;
   IndexPool blocks_pool_;
   FixedArray<Chunk> headers_;

@@ -9,8 +9,10 @@
 namespace tidegate {
 namespace {
 
-/// Enough for every connection to have one reference to constant memory queued.
-std::uint32_t reference_chunks(const TcpEngineConfig& config) { return config.connections; }
+/// Enough for every connection to have one reference to constant memory queued, and half as many for those with more.
+std::uint32_t reference_chunks(const TcpEngineConfig& config) {
+  return config.connections + config.connections / 2 + 3;
+}
 
 /// RFC 7323 2.3: the smallest shift that lets the window field express the buffer.
 std::uint8_t shift_for(std::uint32_t buffer_bytes) {

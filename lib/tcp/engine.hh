@@ -249,6 +249,9 @@ class TcpEngine {
   [[nodiscard]] AnswerMark handshake_mark(std::uint32_t entry) const {
     return {syn_[entry].iss.value(), entry | 0x8000'0000u, tick_};
   }
+  [[nodiscard]] AnswerMark time_wait_mark(RefKind kind, std::uint32_t entry, const TimeWaitState& state) const {
+    return {state.snd_nxt.value(), entry | (kind == RefKind::kTimeWait4 ? 0x4000'0000u : 0xc000'0000u), tick_};
+  }
   [[nodiscard]] bool answer_allowed(AnswerMark who);
   [[nodiscard]] bool challenge_allowed(AnswerMark who);
   [[nodiscard]] std::uint32_t challenge_budget() const;

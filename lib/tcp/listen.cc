@@ -190,8 +190,10 @@ void TcpEngine::syn_received_arrives(std::uint32_t i, const Segment& segment, st
   const SeqNum rcv_nxt = entry.rcv_nxt();
   const bool syn_again = segment.has(kSyn) && segment.seq == entry.irs;
   if (syn_again && !segment.has(kAck)) {
-    // The SYN again: our SYN-ACK was lost. Say it again rather than a bare ACK the peer cannot use.
+    // The SYN again: our SYN-ACK was lost. Say it again rather than a bare ACK the peer cannot use; within the limit
+    // for all that asks for an answer (Linux).
     drop(Drop::kTcpOutOfWindow);
+    if (!answer_allowed(handshake_mark(i))) return;
     entry.options.flags |= kSynAnsweredTwice;
     counters_.add(TcpCounter::kRetransmittedSegments);
     return send_syn_ack(entry);

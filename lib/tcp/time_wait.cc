@@ -130,6 +130,8 @@ void TcpEngine::time_wait_arrives(Store& store, RefKind kind, std::uint32_t entr
     }
   } else {
     drop(Drop::kTcpOutOfWindow);
+    // Whoever asks with SYNs gets an answer now and then (Linux); text that came twice is always acknowledged.
+    if (segment.has(kSyn) && !answer_allowed(time_wait_mark(kind, entry, state))) return;
   }
   time_wait_ack(store[entry]);
 }

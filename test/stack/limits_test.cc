@@ -29,6 +29,38 @@ TEST_P(Limits, OutOfOrderDataNeverStarvesTheDataThatWouldFreeIt) {
   EXPECT_EQ(l.shard().counters().buffers_in_use, 0u);
 }
 
+/// A peer that asks and asks and reads nothing: its answers in constant memory are held within bounds, and neither the
+/// data it goes on to send nor other connections find that out to their cost.
+TEST_P(Limits, AnswersInConstantMemoryThatNobodyReadsKeepToTheirShare) {
+  LadderSetup s = setup();
+  s.adjust = [](ShardConfig& config) {
+    config.limits.buffers = 64;
+    config.limits.connections = 32;
+  };
+  Ladder l(s);
+  static const std::string kPage(10, 'p');
+  l.established();
+  unsigned answers = 0;
+  // A window of nothing, so that every answer stays queued.
+  l.send(seg(kAck).win(0));
+  for (std::uint32_t i = 0; i < 100; ++i) {
+    l.send(seg(kAck).seq(1 + i * 4).win(0).data("ask."));
+    l.act([&](Connections& c) { answers += c.send_static(l.id(), octets(kPage)) ? 1 : 0; });
+  }
+  EXPECT_EQ(answers, 17u) << "a third of three halves";
+  EXPECT_EQ(l.count(TcpCounter::kReferencesExhausted), 83u);
+  l.forget_sent();
+  // All the others still get their answer.
+  for (std::uint16_t port = 40'001; port < 40'031; ++port) {
+    l.new_flow(port);
+    l.send(seg(kSyn).mss(1460));
+    l.expect(seg(kSyn | kAck).seq(0).ack(1));
+    l.send(seg(kAck).win(0));
+    l.act([&](Connections& c) { EXPECT_TRUE(c.send_static(l.service().connection(), octets(kPage))) << port; });
+    l.forget_sent();
+  }
+}
+
 TEST_P(Limits, SendTakesLessWhenBlocksRunOutAndSaysWhenThereAreMore) {
   LadderSetup s = setup();
   s.tcp.send_buffer_bytes = 1'000'000;

@@ -113,5 +113,34 @@ TEST(Rfc5961_5_2_Text, AnImpossibleAckMovesNeitherTimestampNorSilence) {
   EXPECT_EQ(l.service().received(), "still heard");
 }
 
+// 7: nothing that a stranger repeats makes us answer each time. Here what has no Tcb: an entry, and TIME-WAIT.
+TEST_P(Rfc5961_7, RepeatedSynIsAnsweredOnceInAnInterval) {
+  Ladder l(setup());
+  l.syn_received(Open::kPassive);
+  const Seg syn = seg(kSyn).seq(0).mss(1460);
+  for (int i = 0; i < 20; ++i) l.send(syn);
+  l.expect(seg(kSyn | kAck).seq(0).ack(1));
+  l.expect_nothing();
+  EXPECT_EQ(l.count(TcpCounter::kChallengeAcksSuppressed), 19u);
+  l.advance(Duration::ms(501));
+  l.send(syn);
+  l.expect(seg(kSyn | kAck).seq(0).ack(1));
+}
+
+TEST_P(Rfc5961_7, OldSynInTimeWaitIsAnsweredOnceInAnInterval) {
+  Ladder l(setup());
+  l.time_wait();
+  l.forget_sent();
+  for (int i = 0; i < 20; ++i) l.send(seg(kSyn).seq(0).mss(1460));
+  l.expect(seg(kAck));
+  l.expect_nothing();
+  EXPECT_EQ(l.count(TcpCounter::kChallengeAcksSuppressed), 19u);
+  // What the peer lost, and repeats, is acknowledged each time.
+  l.send(seg(kFin | kAck).seq(1));
+  l.send(seg(kFin | kAck).seq(1));
+  l.expect(seg(kAck).ack(2));
+  l.expect(seg(kAck).ack(2));
+}
+
 }  // namespace
 }  // namespace tidegate

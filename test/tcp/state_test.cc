@@ -348,9 +348,26 @@ TEST(ChunkPool, SharesKeepABlockForWhatFreesTheOthers) {
   // References to constant memory need no block.
   const std::uint8_t page[4] = {1, 2, 3, 4};
   unsigned references = 0;
-  while (pool.allocate_reference(page) != kNone) ++references;
+  while (pool.allocate_reference(page, true) != kNone) ++references;
   EXPECT_EQ(references, 8u);
   EXPECT_EQ(pool.in_use(), 72u);
+}
+
+/// Answers in constant memory, however many, leave each block its header, and each connection its first answer.
+TEST(ChunkPool, ReferencesKeepToTheirNumber) {
+  HeapResource memory;
+  ChunkPool pool(16, 12, &memory);
+  const std::uint8_t page[4] = {1, 2, 3, 4};
+  std::vector<std::uint32_t> more;
+  for (std::uint32_t i = 0; (i = pool.allocate_reference(page, false)) != kNone;) more.push_back(i);
+  EXPECT_EQ(more.size(), 4u) << "a third";
+  unsigned first = 0;
+  while (pool.allocate_reference(page, true) != kNone) ++first;
+  EXPECT_EQ(first, 8u);
+  EXPECT_EQ(take_all(pool, ChunkPool::Share::kPromised), 16u);
+  pool.free(more[0]);
+  EXPECT_EQ(pool.allocate_reference(page, false), kNone) << "others come first";
+  EXPECT_NE(pool.allocate_reference(page, true), kNone);
 }
 
 TEST(ChunkPool, DataToSendLeaveAnEighthToWhatComesIn) {
@@ -386,7 +403,7 @@ TEST(ChunkPool, NothingIsAppendedToConstantMemory) {
   HeapResource memory;
   ChunkPool pool(8, 1, &memory);
   static const std::uint8_t kPage[4] = {1, 2, 3, 4};
-  const std::uint32_t chunk = pool.allocate_reference(kPage);
+  const std::uint32_t chunk = pool.allocate_reference(kPage, true);
   EXPECT_EQ(pool.room(chunk), 0u);
   EXPECT_EQ(pool.append(chunk, kPage), 0u);
   EXPECT_EQ(pool[chunk].len, 4u);
