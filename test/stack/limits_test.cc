@@ -61,6 +61,23 @@ TEST_P(Limits, AnswersInConstantMemoryThatNobodyReadsKeepToTheirShare) {
   }
 }
 
+// A block each for octets with gaps between them: no connection may pin more than 256, however many there are.
+TEST_P(Limits, OneConnectionKeeps256PiecesOutOfOrder) {
+  Ladder l(setup());
+  l.established();
+  for (std::uint32_t i = 0; i < 300; ++i) l.send(seg(kAck).seq(3 + 2 * i).ack(1).data("x"));
+  EXPECT_EQ(l.shard().counters().buffers_in_use, 256u);
+  EXPECT_EQ(l.dropped(Drop::kTcpReassemblyFull), 44u);
+  ConnectionInfo info;
+  l.act([&](Connections& c) { EXPECT_TRUE(c.info(l.id(), info)); });
+  EXPECT_EQ(info.out_of_order_pieces, 256u);
+  l.forget_sent();
+  // What was dropped comes again, and then everything is there.
+  l.send(seg(kAck).seq(1).ack(1).data(std::string(602, 'x')));
+  EXPECT_EQ(l.service().received(), std::string(602, 'x'));
+  EXPECT_EQ(l.shard().counters().buffers_in_use, 0u);
+}
+
 TEST_P(Limits, SendTakesLessWhenBlocksRunOutAndSaysWhenThereAreMore) {
   LadderSetup s = setup();
   s.tcp.send_buffer_bytes = 1'000'000;

@@ -63,6 +63,34 @@ TEST_P(Rfc6675_5, CrumbsMakeNoRecords) {
   EXPECT_EQ(l.shard().counters().segments_in_use, 6u);
 }
 
+// An ACK may cost 512 steps: what its blocks say beyond them is left, and taken when they come again.
+TEST_P(Rfc6675_5, AnAckTakesSoManyStepsAndTheNextGoesOn) {
+  LadderSetup s = sack_peer(GetParam());
+  s.peer_syn = seg(0).mss(100).sack_ok();
+  s.tcp.send_buffer_bytes = 400'000;
+  Ladder l(s);
+  l.established();
+  l.write(std::string(200'000, 'x'));
+  std::uint32_t una = 1;
+  while (l.waiting() > 0 && l.waiting() < 600) {
+    una += l.next()->tcp.seq_len();
+    l.send(seg(kAck).ack(una));
+  }
+  ASSERT_GE(l.waiting(), 600u);
+  ASSERT_GE(l.shard().counters().segments_in_use, 600u);
+  const auto reported = [&] {
+    l.send(seg(kAck).ack(una).sack(una + 100, una + 100 * 600));
+    ConnectionInfo info;
+    l.act([&](Connections& c) { EXPECT_TRUE(c.info(l.id(), info)); });
+    return info.transfer.sacked_segments;
+  };
+  const std::uint32_t at_once = reported();
+  EXPECT_LE(at_once, 512u);
+  EXPECT_GE(at_once, 500u);
+  EXPECT_EQ(reported(), 599u);
+  EXPECT_EQ(l.shard().broken_invariant(), "");
+}
+
 // Without records duplicate ACKs do.
 TEST_P(Rfc6675_5, WithoutRecordsThirdDuplicateRepeats) {
   const std::uint32_t mss = full_mss(GetParam());
@@ -134,6 +162,57 @@ TEST_P(Rfc6937_3, SendsInProportionToWhatIsDelivered) {
   // 9 segments were delivered in recovery.
   EXPECT_GE(sent, 4u);
   EXPECT_LE(sent, 7u);
+}
+
+/// Ten segments in flight of which the peer reports [from, to), and time for losses to show.
+class PrrTransfer : public SackTransfer {
+ public:
+  PrrTransfer(Family family, std::uint32_t from, std::uint32_t to) : SackTransfer(wide(family), 40, 10) {
+    advance(Duration::us(500));
+    send(seg(kAck).ack(1).sack(1 + from * mss, 1 + to * mss));
+    // Three were reported, so three go out again.
+    for (std::uint32_t i = 0; i < 3; ++i) expect(seg(kAck).seq(1 + i * mss).len(mss));
+    expect_nothing();
+    advance(Duration::us(500));
+  }
+
+ private:
+  static LadderSetup wide(Family family) {
+    LadderSetup s = sack_peer(family);
+    s.tcp.send_buffer_bytes = 200'000;
+    return s;
+  }
+};
+
+// RFC 9937 5, below ssthresh: an ACK that moves and tells of no further loss is safe, and one segment more leaves than
+// was delivered...
+TEST_P(Rfc6937_3, AnAckThatMovesIsAnsweredWithOneMore) {
+  PrrTransfer l(GetParam(), 7, 10);
+  const std::uint32_t mss = l.mss;
+  l.send(seg(kAck).ack(1 + mss).sack(1 + 7 * mss, 1 + 10 * mss));
+  l.expect(seg(kAck).seq(1 + 3 * mss).len(mss));
+  l.expect(seg(kAck).seq(1 + 4 * mss).len(mss));
+  l.expect_nothing();
+}
+
+// ... one that tells of a loss is not...
+TEST_P(Rfc6937_3, AnAckThatTellsOfALossIsAnsweredWithWhatItDelivered) {
+  PrrTransfer l(GetParam(), 7, 10);
+  const std::uint32_t mss = l.mss;
+  // Of the three that were sent again the second is missing.
+  l.send(seg(kAck).ack(1 + mss).sack(1 + 2 * mss, 1 + 3 * mss).sack(1 + 7 * mss, 1 + 10 * mss));
+  l.expect(seg(kAck).seq(1 + mss).len(mss));
+  l.expect(seg(kAck).seq(1 + 3 * mss).len(mss));
+  l.expect_nothing();
+}
+
+// ... nor one that does not move.
+TEST_P(Rfc6937_3, AnAckThatDoesNotMoveIsAnsweredWithWhatItDelivered) {
+  PrrTransfer l(GetParam(), 5, 8);
+  const std::uint32_t mss = l.mss;
+  l.send(seg(kAck).ack(1).sack(1 + 5 * mss, 1 + 9 * mss));
+  l.expect(seg(kAck).seq(1 + 3 * mss).len(mss));
+  l.expect_nothing();
 }
 
 // All that was sent again came twice: there was no loss, and the windows are as before.

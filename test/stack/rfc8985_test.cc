@@ -64,6 +64,67 @@ TEST_P(Rfc8985_6_2, TheReorderTimerFiresForTheFirstThatIsDue) {
   l.expect_within(Duration::ms(13), Duration::ms(18), seg(kAck).seq(1).len(mss));
 }
 
+/// A path of 100 ms, so that a quarter of it shows.
+class LongPath : public Ladder {
+ public:
+  explicit LongPath(Family family) : Ladder(sack_peer(family)), mss(full_mss(family)) {
+    send(seg(kSyn).mss(1460).sack_ok());
+    expect(seg(kSyn | kAck).seq(0).ack(1));
+    advance(Duration::ms(100));
+    send(seg(kAck));
+  }
+
+  /// Two segments leave, reports of a duplicate come, and the second segment's; how long the first is waited for.
+  std::int64_t wait_ms(unsigned duplicates) {
+    write(std::string(2 * mss, 'x'));
+    expect(seg(kAck).seq(una).len(mss));
+    expect(seg(kAck).seq(una + mss).len(mss));
+    for (unsigned i = 0; i < duplicates; ++i) send(seg(kAck).ack(una).sack(una - mss, una));
+    advance(Duration::ms(100));
+    send(seg(kAck).ack(una).sack(una + mss, una + 2 * mss));
+    expect_nothing();
+    const Instant start = now();
+    expect_within(Duration(), Duration::ms(150), seg(kAck).seq(una).len(mss));
+    const std::int64_t waited = (now() - start).as_ms();
+    advance(Duration::ms(100));
+    una += 2 * mss;
+    send(seg(kAck).ack(una));
+    expect_nothing();
+    return waited;
+  }
+
+  const std::uint32_t mss;
+  std::uint32_t una = 1;
+};
+
+// 6.2 step 4: a DSACK widens the window by a quarter of the least round trip, once a round trip; 16 recoveries without
+// another take it back.
+TEST_P(Rfc8985_6_2, ADuplicateWidensTheReorderingWindowForSixteenRecoveries) {
+  LongPath l(GetParam());
+  const auto about = [](std::int64_t ms, std::int64_t quarters) {
+    return ms >= 25 * quarters - 1 && ms <= 25 * quarters + 3;
+  };
+  EXPECT_PRED2(about, l.wait_ms(0), 1);
+  EXPECT_PRED2(about, l.wait_ms(2), 2) << "two reports in one round trip";
+  EXPECT_PRED2(about, l.wait_ms(1), 3);
+  for (unsigned i = 1; i < 16; ++i) EXPECT_PRED2(about, l.wait_ms(0), 3) << i;
+  EXPECT_PRED2(about, l.wait_ms(0), 1);
+}
+
+// 7.4.2: that the probe came twice says nothing of the path's order.
+TEST_P(Rfc8985_7_4, AProbeThatCameTwiceIsNoReordering) {
+  LongPath l(GetParam());
+  l.write(std::string(4 * l.mss, 'x'));
+  for (std::uint32_t i = 0; i < 4; ++i) l.expect(seg(kAck).seq(1 + i * l.mss).len(l.mss));
+  l.expect_within(Duration::ms(190), Duration::ms(230), seg(kAck).seq(1 + 3 * l.mss).len(l.mss));
+  l.advance(Duration::ms(20));
+  l.una = 1 + 4 * l.mss;
+  l.send(seg(kAck).ack(l.una));
+  EXPECT_LE(l.wait_ms(1), 28);
+  EXPECT_EQ(l.count(TcpCounter::kDsacksIn), 1u);
+  EXPECT_EQ(l.count(TcpCounter::kTailLossProbes), 1u);
+}
+
 TEST_P(Rfc8985_6_2, ALostRetransmissionIsFoundWithoutATimeout) {
   SackTransfer l(GetParam(), 8, 8);
   const std::uint32_t mss = l.mss;

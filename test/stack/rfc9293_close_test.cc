@@ -366,5 +366,50 @@ TEST_P(Rfc9293_3_4_2_TimeWait, FullTableHasAPolicyAndACounter) {
   l.expect_gone();
 }
 
+// A client that would take over finds the listener's places for accept() taken, or no connection left: its SYN is
+// dropped as any other, and the old connection's TIME-WAIT goes on.
+TEST_P(Rfc9293_3_4_2_TimeWait, ASynThatFindsNoRoomLeavesItAsItIs) {
+  for (const bool places : {true, false}) {
+    SCOPED_TRACE(places ? "places" : "connections");
+    LadderSetup s = setup();
+    s.adjust = [](ShardConfig& config) { config.limits.connections = config.limits.connections_v6 = 1; };
+    Ladder l(s);
+    l.time_wait();
+    ListenerConfig listener;
+    listener.port = Ladder::kListenPort;
+    listener.backlog = 16;
+    listener.accept_room = 0;
+    const Ladder::Flow waiting = l.flow;
+    if (places) {
+      ASSERT_TRUE(l.shard().adjust_listener(listener));
+    } else {
+      (void)l.new_flow(40'001);
+      l.send(seg(kSyn).mss(1460));
+      l.expect(seg(kSyn | kAck).seq(0).ack(1));
+      l.send(seg(kAck));
+    }
+    const Ladder::Flow other = l.flow;
+    l.flow = waiting;
+    l.send(seg(kSyn).seq(100'000).mss(1460));
+    l.expect_nothing();
+    EXPECT_EQ(l.count(TcpCounter::kBacklogDrops), 1u);
+    EXPECT_EQ(l.count(TcpCounter::kTimeWaitReused), 0u);
+    EXPECT_EQ(l.state(), TcpState::kTimeWait);
+    if (places) {
+      listener.accept_room = 1;
+      ASSERT_TRUE(l.shard().adjust_listener(listener));
+    } else {
+      l.flow = other;
+      l.send(seg(kRst));
+      l.flow = waiting;
+    }
+    l.send(seg(kSyn).seq(100'000).mss(1460));
+    const auto syn_ack = l.next();
+    ASSERT_TRUE(syn_ack);
+    EXPECT_EQ(syn_ack->tcp.flags, kSyn | kAck);
+    EXPECT_EQ(l.count(TcpCounter::kTimeWaitReused), 1u);
+  }
+}
+
 }  // namespace
 }  // namespace tidegate

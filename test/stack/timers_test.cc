@@ -117,6 +117,24 @@ std::uint32_t smoothed_rtt_us(Ladder& l) {
 }
 
 // (3) Karn: what was sent twice is not a sample.
+// 3, Karn: nobody knows which of two SYN-ACKs the handshake's ACK answers, be it that the peer asked for the second.
+TEST_P(Rfc6298, AHandshakeThatWasAnsweredTwiceIsNotTimed) {
+  for (const bool twice : {false, true}) {
+    Ladder l(setup());
+    l.send(seg(kSyn).mss(1460));
+    l.expect(seg(kSyn | kAck).seq(0).ack(1));
+    l.advance(Duration::ms(600));
+    if (twice) {
+      l.send(seg(kSyn).seq(0).mss(1460));
+      l.expect(seg(kSyn | kAck).seq(0).ack(1));
+    }
+    l.send(seg(kAck).seq(1).ack(1));
+    ConnectionInfo info;
+    l.act([&](Connections& c) { EXPECT_TRUE(c.info(l.id(), info)); });
+    EXPECT_EQ(info.smoothed_rtt_us, twice ? 0u : 600'000u);
+  }
+}
+
 TEST_P(Rfc6298, RetransmittedSegmentsAreNotTimed) {
   Ladder l(setup());
   l.established();
