@@ -48,10 +48,8 @@ SocketStack::SocketStack(Shard& shard, const SocketLimits& limits, std::pmr::mem
       places_left_(limits.pending) {
   TG_CHECK(limits.sockets > 0 && index_bits_ <= 24);
   std::fill_n(ports_.data(), ports_.size(), kNone);
-  const auto [first, last] = calls_.source_ports();
-  // RFC 6056 asks for a start that cannot be guessed; shards differ by where their memory lies as well as by time.
-  port_cursor_ =
-      static_cast<std::uint32_t>(Rng(static_cast<std::uint64_t>(calls_.now().as_ns()))() % (last - first + 1u));
+  // RFC 6056 3.3: a start that cannot be guessed.
+  port_cursor_ = calls_.source_port_start();
 }
 
 std::size_t SocketStack::memory_bytes(const SocketLimits& limits) {

@@ -22,7 +22,6 @@
 
 #include "base/drop.hh"
 #include "base/memory.hh"
-#include "base/rng.hh"
 #include "base/time.hh"
 #include "base/tx_burst.hh"
 #include "socket/endpoint.hh"

@@ -5,6 +5,7 @@ namespace tidegate {
 ActiveOpener::ActiveOpener(const ShardConfig& config, const LocalAddresses& local, TcpEngine& engine)
     : local_(local),
       engine_(engine),
+      key_(config.isn_key),
       first_port_(config.sources.first_port),
       ports_(std::uint32_t{config.sources.last_port} - config.sources.first_port + 1),
       owns_flow_(config.owns_flow),
@@ -22,6 +23,20 @@ ActiveOpener::ActiveOpener(const ShardConfig& config, const LocalAddresses& loca
   for (Walk* walk : {&v4_, &v6_}) {
     if (walk->addresses > 0) walk->cursor = rng.below(walk->addresses * ports_);
   }
+  port_start_ = static_cast<std::uint32_t>(rng.below(ports_));
+}
+
+/// RFC 6056 3.3.3: one counter for all, which each destination sees from another place. So nobody can tell from the
+/// ports of its own connections what those to others have, and the walk of each is as complete as the counter's.
+std::uint64_t ActiveOpener::ahead_for(Walk& walk, const ConnectRequest& request) const {
+  if (walk.remote_port != request.remote_port || walk.remote != request.remote) {
+    walk.remote = request.remote;
+    walk.remote_port = request.remote_port;
+    // No connection has both ends at one address, so that no initial sequence number tells of this. Half of 2^64 at
+    // most: the sum with the cursor must not wrap.
+    walk.ahead = siphash24(key_, FlowKey{request.remote, request.remote, 0, request.remote_port}, 0) >> 1;
+  }
+  return walk.ahead;
 }
 
 IpAddress ActiveOpener::address_at(const Walk& walk, std::uint64_t n) {
@@ -53,8 +68,9 @@ ConnectResult ActiveOpener::connect(const ConnectRequest& request) {
     return {{}, ConnectError::kNoSource};
   }
   const std::uint64_t tuples = addresses * (request.local_port != 0 ? 1 : ports_);
+  const std::uint64_t ahead = ahead_for(walk, request);
   for (unsigned tries = 0; tries < kMaxTries && tries < tuples; ++tries) {
-    const std::uint64_t at = walk.cursor++;
+    const std::uint64_t at = ahead + walk.cursor++;
     const IpAddress local = pick_address ? address_at(walk, at % addresses) : request.local;
     const auto port = static_cast<std::uint16_t>(first_port_ + at / addresses % ports_);
     const ConnectResult result = try_open(request, local, request.local_port != 0 ? request.local_port : port, true);

@@ -1,12 +1,13 @@
 #pragma once
 /// Active opens: takes the next free source address and port whose replies come to this shard, and hands the open to
-/// TCP. Walks addresses fastest and ports slowest, so that one tuple comes back only after all others (RFC 6056's aim
-/// for busy clients is spread over the tuple space; the start is random). Thread rule: one worker. Errors:
-/// ConnectError; kNoSource after kMaxTries tuples in use. Cost: one table look-up a try.
+/// TCP. Walks addresses fastest and ports slowest, so that one tuple comes back only after all others; where the walk
+/// begins is another secret for each destination (RFC 6056 3.3.3). Thread rule: one worker. Errors: ConnectError;
+/// kNoSource after kMaxTries tuples in use. Cost: one table look-up a try; a SipHash when the destination changes.
 
 #include <cstdint>
 #include <vector>
 
+#include "base/hash.hh"
 #include "base/rng.hh"
 #include "stack/local_addresses.hh"
 #include "stack/service.hh"
@@ -21,6 +22,8 @@ class ActiveOpener {
 
   [[nodiscard]] ConnectResult connect(const ConnectRequest& request);
   [[nodiscard]] bool is_local(IpAddress address) const { return local_.contains(address); }
+  /// Where somebody else's walk over the ports should begin: it cannot be guessed (RFC 6056), and shards differ.
+  [[nodiscard]] std::uint32_t port_start() const { return port_start_; }
   /// First and last.
   [[nodiscard]] std::pair<std::uint16_t, std::uint16_t> source_ports() const {
     return {static_cast<std::uint16_t>(first_port_), static_cast<std::uint16_t>(first_port_ + ports_ - 1)};
@@ -34,7 +37,12 @@ class ActiveOpener {
     std::vector<AddressRange> ranges;
     std::uint64_t addresses = 0;
     std::uint64_t cursor = 0;
+    /// How far ahead of the cursor the destination asked for last is.
+    IpAddress remote;
+    std::uint16_t remote_port = 0;
+    std::uint64_t ahead = 0;
   };
+  [[nodiscard]] std::uint64_t ahead_for(Walk& walk, const ConnectRequest& request) const;
   [[nodiscard]] static IpAddress address_at(const Walk& walk, std::uint64_t n);
   [[nodiscard]] ConnectResult try_open(const ConnectRequest& request, IpAddress local, std::uint16_t port,
                                        bool check_owner);
@@ -43,6 +51,8 @@ class ActiveOpener {
   TcpEngine& engine_;
   Walk v4_;
   Walk v6_;
+  HashKey key_;
+  std::uint32_t port_start_;
   std::uint32_t first_port_;
   std::uint32_t ports_;
   bool (*owns_flow_)(const void*, const FlowKey&);

@@ -26,6 +26,7 @@ std::size_t Connections::discard(ConnectionId id, std::size_t octets) { return e
 ConnectionStatus Connections::status(ConnectionId id) const { return engine_.status(id); }
 bool Connections::is_local(IpAddress address) const { return opener_.is_local(address); }
 std::pair<std::uint16_t, std::uint16_t> Connections::source_ports() const { return opener_.source_ports(); }
+std::uint32_t Connections::source_port_start() const { return opener_.port_start(); }
 bool Connections::resume(ConnectionId id) { return engine_.resume(id); }
 bool Connections::set_option(ConnectionId id, ConnectionOption option, std::uint32_t value) {
   return engine_.set_option(id, option, value);

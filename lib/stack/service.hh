@@ -128,6 +128,8 @@ class Connections {
   [[nodiscard]] bool is_local(IpAddress address) const;
   /// Where connect() takes its source ports from: first and last.
   [[nodiscard]] std::pair<std::uint16_t, std::uint16_t> source_ports() const;
+  /// Where a walk of one's own over them should begin, counted from the first: cannot be guessed (RFC 6056).
+  [[nodiscard]] std::uint32_t source_port_start() const;
 
   /// From on_poll() only: offers unread data again with a kReadable event, for a service that left it unread for a
   /// reason of its own (a relay whose other side was full). False when there is none, when an offer is on its way, when

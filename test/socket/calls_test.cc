@@ -182,6 +182,21 @@ TEST(PosixBind, PortZeroTakesAFreePortEachTime) {
   EXPECT_EQ(w.a.listen(w.a.socket(AF_INET), 1), -EADDRINUSE) << "listen() without bind() needs one too";
 }
 
+// RFC 6056 3.3: by the shard's seed, not by the time, which others know.
+TEST(PosixBind, WherePortsBeginCannotBeGuessed) {
+  const auto first_port = [](std::uint64_t seed) {
+    SocketWorld w(1, {}, [seed](ShardConfig& c) { c.seed = seed; });
+    const int fd = w.a.socket(AF_INET);
+    EXPECT_EQ(w.a.bind(fd, {IpAddress::v4(0), 0}), 0);
+    Endpoint name;
+    EXPECT_EQ(w.a.getsockname(fd, name), 0);
+    return name.port;
+  };
+  EXPECT_EQ(first_port(1), first_port(1));
+  EXPECT_NE(first_port(1), first_port(2));
+  EXPECT_NE(first_port(2), first_port(3));
+}
+
 TEST(PosixBind, AConnectionStartsFromTheBoundEndpoint) {
   SocketWorld w;
   w.listening = w.listener(w.b, 80);

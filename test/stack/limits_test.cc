@@ -261,6 +261,32 @@ TEST_P(Limits, SourcePortsRunOut) {
   EXPECT_EQ(l.connect(0, 9001).error, ConnectError::kOk);
 }
 
+// RFC 6056 3.3.3: successive connections to one destination take successive ports, and whoever sees those does not see
+// where another destination's are.
+TEST_P(Limits, SourcePortsOfOneDestinationTellNothingOfAnothers) {
+  const auto port_to = [](Ladder& l, std::uint16_t destination) {
+    EXPECT_EQ(l.connect(0, destination).error, ConnectError::kOk);
+    const auto syn = l.next();
+    return syn ? syn->tcp.source_port : std::uint16_t{0};
+  };
+  std::vector<std::uint16_t> with_key;
+  for (const std::uint64_t key : {1u, 2u}) {
+    LadderSetup s = setup();
+    s.adjust = [key](ShardConfig& config) { config.isn_key = {key, 7}; };
+    Ladder l(s);
+    const std::uint16_t first = port_to(l, 9000);
+    EXPECT_EQ(port_to(l, 9000), first + 1);
+    with_key.push_back(first);
+    unsigned near = 0;
+    for (std::uint16_t destination = 9001; destination < 9033; ++destination) {
+      const int off = port_to(l, destination) - first;
+      if (off > 0 && off < 100) ++near;
+    }
+    EXPECT_LE(near, 2u) << "of 32";
+  }
+  EXPECT_NE(with_key[0], with_key[1]) << "without the key nobody can tell where they begin";
+}
+
 TEST_P(Limits, ConnectSaysWhenTheTableIsFull) {
   LadderSetup s = setup();
   s.adjust = [](ShardConfig& config) { config.limits.connections = config.limits.connections_v6 = 2; };
