@@ -1,5 +1,7 @@
 """`tidegate serve` with the HTTP profiles against clients of the Linux kernel: curl, ab and wrk, over veth and tap."""
 import re
+import socket
+import time
 
 from lab import Lab, case, check, check_equal, main, note, rate, run, service_counter
 
@@ -57,6 +59,39 @@ def load(lab, namespace, server, path, connections, wrk_seconds):
     note(f'{path}: {summary["opened"]} connections, {served} requests, {summary["retransmits"]} retransmits, '
          f'drops {summary["groups"][0]["drops"]}')
     return summary['opened']
+
+
+@case('clients that ask and ask and read nothing: others are served, and nothing of it stays')
+def never_reading(lab):
+    server, client = lab.pair()
+    process = lab.serve(server, 'http-af_packet.toml')
+    asked = b'GET / HTTP/1.1\r\nHost: a\r\n\r\n' * 1200
+    with client.entered():
+        hogs = [socket.socket() for _ in range(250)]
+    sent = 0
+    for hog in hogs:
+        hog.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2304)
+        hog.settimeout(5)
+        hog.connect(('10.0.0.1', 80))
+        hog.setblocking(False)
+    for _ in range(20):
+        for hog in hogs:
+            try:
+                sent += hog.send(asked)
+            except BlockingIOError:
+                pass
+        time.sleep(0.05)
+    check(sent > 250 * 20_000, f'{sent} octets of requests were taken')
+    for _ in range(20):
+        curl(client, 'http://10.0.0.1/')
+    for hog in hogs:
+        hog.close()
+    for _ in range(20):
+        curl(client, 'http://10.0.0.1/')
+    summary = lab.ends_well(process)
+    group = summary['groups'][0]
+    check_equal((group['connections_left'], group['buffers_left']), (0, 0), 'connections and buffers left')
+    note(f'references refused {group["tcp"]["references_exhausted"]} times')
 
 
 @case('curl, ab and wrk against net_af_packet over veth, and over IPv6')

@@ -26,6 +26,7 @@ def faulty_wire(lab, **faults):
     lab.veth(server, 'tg0', wire, 'tg1')
     lab.veth(wire, 'tg2', client, 'tg3')
     client.ip('addr', 'add', '10.0.0.2/24', 'dev', 'tg3')
+    client.ip('addr', 'add', 'fd00::2/64', 'dev', 'tg3', 'nodad')
     words = [word for name, value in faults.items() for word in ('--' + name.replace('_', '-'), value)]
     impair = lab.start(wire, 'impair', lab.program.parent.parent / 'test' / 'e2e' / 'impair', 'tg1', 'tg2', *words)
     impair.wait_for('^ready$', 5)
@@ -88,13 +89,15 @@ def one_gigabyte(lab):
     check(summary['retransmits'] > 100, f'{summary["retransmits"]} retransmissions')
 
 
-@case('sixty connections at once on a wire that loses 5%, reorders 10%, duplicates 5%, corrupts 1%, 5 ms away')
+@case('sixty connections at once, of both families, on a wire that loses 5%, reorders 10%, duplicates 5%, corrupts 1%, 5 ms '
+      'away')
 def many_on_a_bad_wire(lab):
     server, client, impair = faulty_wire(lab, seed=2, drop=5, reorder=10, duplicate=5, corrupt=1, delay_ms=5)
     process = serve(lab, server, 'echo.toml')
 
     def one(number):
-        return exchange(client.connect('10.0.0.1', 7, seconds=60), 20_000 + 1000 * number, seed=number, seconds=80)
+        host = 'fd00::1' if number % 2 else '10.0.0.1'
+        return exchange(client.connect(host, 7, seconds=60), 20_000 + 1000 * number, seed=number, seconds=80)
 
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
         for number, result in enumerate(pool.map(one, range(60))):
@@ -229,6 +232,26 @@ def negotiated_by_us(lab):
     sock.shutdown(socket.SHUT_WR)
     check_equal(process.wait(20), 0, f'exit code; {process.tail()}')
     check_equal(process.json()['closed'], 1, 'connections closed in good order')
+
+
+@case('Linux opens connections by SYN cookies, with timestamps and without, over both families')
+def cookies(lab):
+    server, client = lab.pair(offloads=False)
+    process = serve(lab, server, 'echo.toml', '--set', 'tcp.syn_cookies=always')
+    opened = 0
+    for timestamps in (1, 0):
+        client.sysctl('net.ipv4.tcp_timestamps', timestamps)
+        for host in ('10.0.0.1', 'fd00::1'):
+            sock = client.connect(host, 7)
+            seen = options(client, 'dst', f'[{host}]' if ':' in host else host)
+            # Without timestamps a cookie has room for the MSS alone.
+            for word in (r'\bsack\b', r'\bwscale:\d+,\d+'):
+                check(bool(re.search(word, seen)) == bool(timestamps), f'{word} in {seen}, timestamps {timestamps}')
+            intact(exchange(sock, 2 * MEGABYTE, seed=opened, seconds=20), 2 * MEGABYTE, f'2 MB to {host}')
+            opened += 1
+    tcp = nothing_left(lab, process)['groups'][0]['tcp']
+    check_equal(tcp['syn_cookies_accepted'], opened, 'cookies that came back')
+    check(tcp['syn_cookies_sent'] >= opened, f'{tcp["syn_cookies_sent"]} cookies sent')
 
 
 def shrinking_path(lab, blocked):
