@@ -48,7 +48,8 @@ class BulkServer : public Service {
 class Attackers {
  public:
   explicit Attackers(std::uint16_t port)
-      : server_(256, 1000, SynCookieMode::kAuto, 0,
+      // So many that what refers to constant memory suffices for windows full of pages.
+      : server_(2048, 1000, SynCookieMode::kAuto, 0,
                 [](ShardConfig& config) {
                   config.limits.buffers = 32'768;
                   config.limits.segments = 262'144;
