@@ -110,6 +110,8 @@ std::vector<std::pair<const char*, std::size_t>> TcpEngine::memory_need(const Tc
 }
 
 void TcpEngine::set_now(Instant now) {
+  // A poll hands the same moment to each of its steps.
+  if (now == now_ && limits_running_) return;
   now_ = now;
   const Duration since = now - start_;
   tick_ = static_cast<Tick>(since.as_ms());
