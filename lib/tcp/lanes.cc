@@ -1,7 +1,9 @@
-// The lane for what a healthy connection receives all the time: the next octets in order, their acknowledgement, a FIN,
-// or several of these in one segment (header prediction; Van Jacobson 1990, RFC 1323 appendix). What it does is what
-// segment_arrives.cc, the reference, would do, less the steps its guard has made superfluous; whatever the guard does
-// not know it leaves to the reference. A differential test drives both with the same segments and finds no difference.
+// The lanes: short ways for what a healthy connection receives all the time (the next octets in order, their
+// acknowledgement, a FIN, or several of these in one segment: header prediction, Van Jacobson 1990, RFC 1323 appendix),
+// for the ACK that ends a passive open's handshake, and for an answer that fits one segment. What each does is what the
+// reference (segment_arrives.cc, output.cc) would do, less the steps its guard has made superfluous; whatever the guard
+// does not know it leaves to the reference. A differential test drives both with the same segments and finds no
+// difference.
 
 #include <algorithm>
 

@@ -23,10 +23,6 @@ std::uint32_t window_of(const TcbHot& hot, const Segment& segment) {
   return static_cast<std::uint32_t>(segment.window) << ((segment.options & kBegunWithSyn) != 0 ? 0 : hot.send_shift());
 }
 
-}  // namespace
-
-namespace {
-
 /// Which hashes a burst has had already; may say so of one that it has not.
 class SeenHashes {
  public:

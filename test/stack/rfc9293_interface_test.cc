@@ -297,11 +297,8 @@ TEST(Rfc9293_3_9_2_1, SourceRouteIsNotFollowedBackwards) {
   EXPECT_EQ(answer.packet.destination_mac, sim_mac(2));
 }
 
-// MUST-66: a window of zero closes the connection to data, not to an RST.
-TEST_P(Rfc9293_3_10_7_4_Reset, IsTakenWhileTheWindowIsZero) {
-  LadderSetup s = setup();
-  s.tcp.receive_buffer_bytes = 2048;
-  Ladder l(s);
+/// A service that reads nothing, and a receive buffer of 2,048 octets that is full.
+void close_window(Ladder& l) {
   l.established();
   l.service().set_consume(false);
   l.send(seg(kAck).len(1024));
@@ -310,6 +307,14 @@ TEST_P(Rfc9293_3_10_7_4_Reset, IsTakenWhileTheWindowIsZero) {
   std::uint16_t window = 1;
   while (const auto sent = l.next()) window = sent->tcp.window;
   ASSERT_EQ(window, 0u);
+}
+
+// MUST-66: a window of zero closes the connection to data, not to an RST.
+TEST_P(Rfc9293_3_10_7_4_Reset, IsTakenWhileTheWindowIsZero) {
+  LadderSetup s = setup();
+  s.tcp.receive_buffer_bytes = 2048;
+  Ladder l(s);
+  ASSERT_NO_FATAL_FAILURE(close_window(l));
   l.send(seg(kRst));
   EXPECT_EQ(l.state(), TcpState::kClosed);
   EXPECT_EQ(l.service().close_reason(), CloseReason::kReset);
@@ -320,14 +325,7 @@ TEST_P(Rfc9293_3_10_7_4_Reset, IsNotAloneUrgentMarksAreTakenToo) {
   LadderSetup s = setup();
   s.tcp.receive_buffer_bytes = 2048;
   Ladder l(s);
-  l.established();
-  l.service().set_consume(false);
-  l.send(seg(kAck).len(1024));
-  l.send(seg(kAck).len(1024));
-  l.advance(Duration::ms(100));
-  std::uint16_t window = 1;
-  while (const auto sent = l.next()) window = sent->tcp.window;
-  ASSERT_EQ(window, 0u);
+  ASSERT_NO_FATAL_FAILURE(close_window(l));
   EXPECT_EQ(l.service().count(EventType::kUrgent), 0u);
   l.send(seg(kAck | kUrg).urg(100));
   EXPECT_EQ(l.service().count(EventType::kUrgent), 1u);
