@@ -10,7 +10,13 @@ here=$PWD
 cd "$(dirname "$0")/.."
 root=$PWD
 build=${TIDEGATE_TEST_DIR:-$root/build-test}/release
-export CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=1
+export CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=1 PYTHONDONTWRITEBYTECODE=1
+# A wrong word is told before minutes of building, and --help needs none.
+if command -v python3 >/dev/null; then
+  status=0
+  TIDEGATE_RATES_PARSE=1 python3 bench/rates/rates.py --build "$build" "$@" || status=$?
+  [[ $status -eq 10 ]] || exit "$status"
+fi
 scripts/install-deps.sh build rates
 settings='-Dwerror=true -Dcpp_args=-g1'
 if [[ ! -f $build/build.ninja || $(cat "$build/.settings" 2>/dev/null) != "CXX=${CXX:-} $settings" ]]; then
@@ -21,7 +27,6 @@ if [[ ! -f $build/build.ninja || $(cat "$build/.settings" 2>/dev/null) != "CXX=$
   echo "CXX=${CXX:-} $settings" >"$build/.settings"
 fi
 ninja -C "$build" app/tidegate bench/path/whole_path bench/kernel/kernel_tcp | tail -n 1 >&2
-export PYTHONDONTWRITEBYTECODE=1
 cd "$here"
 run=(python3 "$root/bench/rates/rates.py" --build "$build" "$@")
 if [[ $(id -u) -eq 0 ]] && unshare --mount --net --pid --fork --kill-child true 2>/dev/null; then
