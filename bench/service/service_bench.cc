@@ -11,6 +11,7 @@
 #include "base/rng.hh"
 #include "service/histogram.hh"
 #include "service/http_parser.hh"
+#include "service/http_recent.hh"
 #include "service/load_answer.hh"
 #include "service/load_schedule.hh"
 
@@ -46,6 +47,28 @@ void parse(benchmark::State& state, const std::string& text) {
 BENCHMARK_CAPTURE(parse, short_request, kShort);
 BENCHMARK_CAPTURE(parse, curl_request, kCurl);
 BENCHMARK_CAPTURE(parse, browser_request, kBrowser);
+
+/// A request met before, and never the same request twice: the latter is what the memory of earlier ones costs when it
+/// is of no use, besides parsing.
+void meet_again(benchmark::State& state, const std::string& text) {
+  http::RecentRequests recent;
+  recent.learn(octets(text), {});
+  for (auto _ : state) benchmark::DoNotOptimize(recent.find(octets(text)));
+}
+BENCHMARK_CAPTURE(meet_again, short_request, kShort);
+BENCHMARK_CAPTURE(meet_again, curl_request, kCurl);
+BENCHMARK_CAPTURE(meet_again, browser_request, kBrowser);
+
+void never_met(benchmark::State& state) {
+  std::string text = "GET /health?id=00000000 HTTP/1.1\r\nHost: www.example.org\r\nUser-Agent: curl/7.88.1\r\n\r\n";
+  http::RecentRequests recent;
+  for (auto _ : state) {
+    for (std::size_t at = 22; at > 14 && ++text[at] > '9'; --at) text[at] = '0';
+    benchmark::DoNotOptimize(recent.find(octets(text)));
+    recent.learn(octets(text), {});
+  }
+}
+BENCHMARK(never_met);
 
 /// The same, octet by octet: the worst a slow client can make of it.
 void parse_octets(benchmark::State& state) {

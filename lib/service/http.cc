@@ -143,34 +143,65 @@ void HttpService::Impl::on_readable(Event& event, Connections& connections) {
   finish_reading(reading, slot.request);
 }
 
+bool HttpService::Impl::answer_recent(Event& event, Connections& connections) {
+  const User user = user_of(event);
+  if (user.slot != kNone) return false;
+  const std::span<const std::uint8_t> data = event.data.subspan(event.consumed);
+  const http::Asked* asked = recent.find(data);
+  if (asked == nullptr || asked->octets != data.size()) return false;
+  const ConnectionId id = event.connection;
+  const bool last = config.max_requests != 0 && user.served + 1 >= config.max_requests;
+  const bool close = config.close || last || !asked->keep_alive;
+  // See begin_close().
+  if (close && asked->keep_alive && connections.status(id).readable != 0) return false;
+  const http::Octets& octets = close ? asked->answer->close : asked->answer->keep_alive;
+  const auto text = asked->head_only ? octets.all.first(octets.head_bytes) : octets.all;
+  if (!connections.send_static(id, text)) return false;
+  counts.requests.add();
+  count(*asked->answer, text.size());
+  counts.bytes_in.add(data.size());
+  event.consumed = static_cast<std::uint32_t>(event.data.size());
+  if (close) {
+    connections.close(id);
+  } else if (config.max_requests != 0) {
+    set_user(connections, id, {kNone, user.served + 1});
+  }
+  return true;
+}
+
 void HttpService::Impl::read_requests(Reading& reading, http::RequestState& state) {
   const std::span<const std::uint8_t> data = reading.event.data;
   while (reading.taken < data.size() && !reading.closing && !reading.stalled) {
-    const http::Step step = parser.feed(state, data.subspan(reading.taken));
-    reading.taken += step.consumed;
-    switch (step.progress) {
-      case http::Progress::kMore:
-        return;
-      case http::Progress::kError:
-        refuse(reading, state.error_status);
-        return;
-      case http::Progress::kExpectation:
-      case http::Progress::kRequest:
-        break;
+    const auto rest = data.subspan(reading.taken);
+    const bool at_start = state.untouched();
+    const http::Asked* known = at_start ? recent.find(rest) : nullptr;
+    http::Asked asked;
+    // A final answer in place of 100 (Continue) leaves open whether the body comes: close (RFC 9110 10.1.1).
+    bool body_unread = false;
+    if (known != nullptr) {
+      asked = *known;
+      reading.taken += asked.octets;
+    } else {
+      const http::Step step = parser.feed(state, rest);
+      reading.taken += step.consumed;
+      if (step.progress == http::Progress::kMore) return;
+      if (step.progress == http::Progress::kError) return refuse(reading, state.error_status);
+      body_unread = step.progress == http::Progress::kExpectation;
+      asked = {.answer = &answers.choose(state),
+               .keep_alive = state.keep_alive(),
+               .head_only = state.method == http::Method::kHead};
+      if (!body_unread) {
+        if (at_start) recent.learn(rest.first(step.consumed), asked);
+        state = http::RequestState{};
+      }
     }
     counts.requests.add();
     ++reading.completed;
     ++reading.user.served;
-    // A final answer in place of 100 (Continue) leaves open whether the body comes: close (RFC 9110 10.1.1).
-    const bool body_unread = step.progress == http::Progress::kExpectation;
     const bool last = config.max_requests != 0 && reading.user.served >= config.max_requests;
-    const bool close = config.close || last || body_unread || !state.keep_alive();
-    const http::Answer& chosen = answers.choose(state);
     reading.linger = body_unread;
-    reading.client_closes = !state.keep_alive();
-    const bool head_only = state.method == http::Method::kHead;
-    if (!body_unread) state = http::RequestState{};
-    answer(reading, chosen, head_only, close);
+    reading.client_closes = !asked.keep_alive;
+    answer(reading, *asked.answer, asked.head_only, config.close || last || body_unread || !asked.keep_alive);
   }
 }
 
@@ -271,8 +302,7 @@ void HttpService::Impl::begin_close(Reading& reading) {
   bool unread = reading.linger || reading.taken < event.data.size();
   if (!unread && !reading.client_closes) {
     // The client did not say that this was its last request; more of them may be queued behind this event.
-    ConnectionInfo info;
-    unread = reading.connections.info(id, info) && info.receive_queue_bytes != 0;
+    unread = reading.connections.status(id).readable != 0;
   }
   counts.bytes_in.add(event.data.size() - event.consumed);
   event.consumed = static_cast<std::uint32_t>(event.data.size());
@@ -405,8 +435,12 @@ std::size_t HttpService::memory_need(const HttpConfig& config) {
 }
 
 void HttpService::on_events(std::span<Event> events, Connections& connections) {
-  impl_->batch_users.reset();
-  for (Event& event : events) impl_->on_event(event, connections);
+  Impl& impl = *impl_;
+  impl.batch_users.reset();
+  for (Event& event : events) {
+    if (event.type == EventType::kReadable && impl.answer_recent(event, connections)) continue;
+    impl.on_event(event, connections);
+  }
 }
 
 void HttpService::on_poll(Instant now, Connections& connections) {

@@ -11,6 +11,7 @@
 #include "service/http.hh"
 #include "service/http_answers.hh"
 #include "service/http_parser.hh"
+#include "service/http_recent.hh"
 
 namespace tidegate {
 
@@ -62,6 +63,9 @@ struct HttpService::Impl {
   Impl(const HttpConfig& config_in, std::pmr::memory_resource* memory);
 
   void on_event(Event& event, Connections& connections);
+  /// The usual request: one of the last few again, whole and alone in its event, on a connection with nothing under
+  /// way. False: it is not, or its answer has no room, and nothing has been done.
+  bool answer_recent(Event& event, Connections& connections);
   void on_readable(Event& event, Connections& connections);
   void on_writable(const Event& event, Connections& connections);
   void on_peer_closed(const Event& event, Connections& connections);
@@ -97,6 +101,7 @@ struct HttpService::Impl {
   HttpConfig config;
   http::Answers answers;
   http::Parser parser;
+  http::RecentRequests recent;
   IndexPool pool;
   Slab slab;
   std::array<DeadlineList, static_cast<std::size_t>(Wait::kCount)> lists;

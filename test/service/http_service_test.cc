@@ -202,18 +202,54 @@ TEST_F(Http, RequestsBehindTheLastAnswerDoNotResetIt) {
   HttpConfig http = config();
   http.close = true;
   set_up(http);
-  open();
-  // Two segments in one burst: the second waits in the receive queue when the first is answered.
-  for (int i = 0; i < 2; ++i) {
-    client.next_poll([this](Connections& c) {
-      EXPECT_EQ(c.send(id, {reinterpret_cast<const std::uint8_t*>(kGet.data()), kGet.size()}), kGet.size());
-    });
-    net->client.run(net->world.now());
+  // The first time a request is parsed, later it is recognised.
+  for (unsigned time = 1; time <= 10; ++time) {
+    open();
+    // Two segments in one burst: the second waits in the receive queue when the first is answered.
+    for (int i = 0; i < 2; ++i) {
+      client.next_poll([this](Connections& c) {
+        EXPECT_EQ(c.send(id, {reinterpret_cast<const std::uint8_t*>(kGet.data()), kGet.size()}), kGet.size());
+      });
+      net->client.run(net->world.now());
+    }
+    pass(Duration::ms(10));
+    EXPECT_EQ(client.received(), kHelloClose);
+    EXPECT_EQ(client.close_reason(), CloseReason::kNormal) << net->world.text();
+    EXPECT_EQ(server->counts().requests, time);
   }
-  pass(Duration::ms(10));
-  EXPECT_EQ(client.received(), kHelloClose);
-  EXPECT_EQ(client.close_reason(), CloseReason::kNormal) << net->world.text();
-  EXPECT_EQ(server->counts().requests, 1u);
+}
+
+TEST_F(Http, RequestMetAgainIsAnsweredAsTheFirstTime) {
+  HttpConfig http = config();
+  http.max_requests = 2;
+  set_up(http);
+  const std::string close = "GET /hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+  const std::string post = "POST /old HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab";
+  const std::vector<std::vector<std::string>> talks = {{kGet, "HEAD /hello HTTP/1.1\r\nHost: x\r\n\r\n"},
+                                                       {"GET /no HTTP/1.1\r\nHost: x\r\n\r\n", kGet, kGet},
+                                                       {"GET /hello HTTP/1.0\r\n\r\n", kGet},
+                                                       {kGet + post},
+                                                       {kGet + kGet.substr(0, 7), kGet.substr(7)},
+                                                       {close + kGet},
+                                                       {close, kGet},
+                                                       {post, "BREW / HTTP/1.1\r\nHost: x\r\n\r\n"},
+                                                       {kGet + "GET /hello HTTP/2.0\r\n\r\n"},
+                                                       {"\r\n" + kGet, kGet}};
+  for (const std::vector<std::string>& pieces : talks) {
+    const std::uint64_t requests = server->counts().requests;
+    const std::uint64_t bytes_in = server->counts().bytes_in;
+    const Seen first = talk(pieces);
+    const std::uint64_t requests_each = server->counts().requests - requests;
+    const std::uint64_t bytes_each = server->counts().bytes_in - bytes_in;
+    for (unsigned time = 1; time <= 20; ++time) {
+      const Seen again = talk(pieces);
+      ASSERT_EQ(again.text, first.text) << pieces[0];
+      ASSERT_EQ(again.reason, first.reason) << pieces[0];
+      ASSERT_EQ(again.peer_closed, first.peer_closed) << pieces[0];
+      ASSERT_EQ(server->counts().requests, requests + (time + 1) * requests_each) << pieces[0];
+      ASSERT_EQ(server->counts().bytes_in, bytes_in + (time + 1) * bytes_each) << pieces[0];
+    }
+  }
 }
 
 TEST_F(Http, MaxRequestsClosesWithTheLast) {

@@ -1,0 +1,129 @@
+// The load client's shard and the HTTP service's, back to back: what the services cost in a connection of six packets
+// (SYN, SYN-ACK, ACK+GET, data+FIN, FIN+ACK, ACK). By instructions:
+//
+//   valgrind --tool=callgrind --toggle-collect='*::pair_turns*' build/bench/service/service_bench
+//   --benchmark_filter=Pair
+//
+// and the inclusive figures of HttpService::on_events, LoadClient::on_events and LoadClient::on_poll, divided by the
+// counter `connections`.
+
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "base/drop.hh"
+#include "base/memory.hh"
+#include "bench_shard.hh"
+#include "service/http.hh"
+#include "service/load.hh"
+#include "sim/host.hh"
+#include "stack/shard.hh"
+
+namespace tidegate {
+namespace {
+
+/// Both shards, frames handed over without a copy.
+class Pair {
+ public:
+  Pair(Service& client, Service& server, unsigned concurrent) {
+    const std::array<Service*, 2> services = {&client, &server};
+    for (unsigned i = 0; i < 2; ++i) {
+      ShardConfig config = sim_host_config(i + 1);
+      config.limits.connections = 2 * concurrent + 64;
+      config.limits.syn_received = concurrent + 64;
+      config.limits.time_wait = 400'000;
+      config.tcp.msl_ms = 100;
+      // 16 client addresses, so that a tuple comes again only when its TIME-WAIT has gone.
+      config.interface.ranges = {{IpAddress::v4(10, 0, 0, static_cast<std::uint8_t>(100 * (i + 1))), 16}};
+      if (i == 0) config.sources.addresses = config.interface.ranges;
+      auto created = Shard::create(config, now_, &memory_);
+      if (!created) std::abort();
+      End& end = ends_[i];
+      end.shard = std::move(created).value();
+      end.out = std::make_unique<TxBurst>(frames_.backend());
+      end.service = end.shard->add_service(*services[i]);
+    }
+    ListenerConfig listener;
+    listener.port = 80;
+    listener.backlog = concurrent + 64;
+    listener.service = ends_[1].service;
+    if (!ends_[1].shard->listen(listener)) std::abort();
+  }
+  Pair(const Pair&) = delete;
+  Pair& operator=(const Pair&) = delete;
+  ~Pair() {
+    for (const Frame& frame : moving_) frames_.give(frame);
+    for (End& end : ends_) end.shard->release_frames(*end.out);
+  }
+
+  [[nodiscard]] std::uint8_t client_service() const { return ends_[0].service; }
+  void turn() {
+    now_ += Duration::us(32);
+    for (End& end : ends_) {
+      end.shard->poll(now_, *end.out);
+      for (std::size_t at = 0; at < moving_.size(); at += kMaxBurst) {
+        const auto burst = std::span<Frame>(moving_).subspan(at, std::min<std::size_t>(kMaxBurst, moving_.size() - at));
+        end.shard->receive_burst(now_, burst, *end.out);
+      }
+      end.shard->expire_timers(now_, *end.out, 256);
+      end.out->flush();
+      moving_.clear();
+      moving_.swap(frames_.sent());
+      for (Frame& frame : moving_) frame.flags = kRxIpChecksumGood | kRxL4ChecksumGood;
+    }
+  }
+
+ private:
+  struct End {
+    std::unique_ptr<Shard> shard;
+    std::unique_ptr<TxBurst> out;
+    std::uint8_t service = 0;
+  };
+  PageResource memory_;
+  BenchFrames frames_{32'768};
+  Instant now_ = Instant::from_ns(1'000'000'000);
+  std::array<End, 2> ends_;
+  std::vector<Frame> moving_;
+};
+
+/// The whole of what is measured; never inlined, so that callgrind can tell it from the preparations.
+[[gnu::noinline]] void pair_turns(Pair& pair) {
+  for (int i = 0; i < 64; ++i) pair.turn();
+}
+
+/// Argument: connections at once.
+void BM_Pair(benchmark::State& state) {
+  const auto concurrent = static_cast<std::uint32_t>(state.range(0));
+  HeapResource memory;
+  HttpConfig http;
+  http.routes = {{"/", {.body = "hello\n"}}};
+  http.close = true;
+  auto server = HttpService::create(http, &memory);
+  LoadConfig load;
+  load.targets = {{sim_address4(2), 80}};
+  load.concurrency = concurrent;
+  load.first_close = FirstClose::kServer;
+  load.check_body = true;
+  load.expected_body = "hello\n";
+  auto client = LoadClient::create(load, &memory);
+  if (!server || !client) return state.SkipWithError("a service could not be made");
+  LoadClient& loader = *client.value();
+  Pair pair(loader, *server.value(), concurrent);
+  loader.start(pair.client_service());
+  for (int i = 0; i < 4'000; ++i) pair.turn();
+  const std::uint64_t before = loader.results().completed;
+  for (auto _ : state) pair_turns(pair);
+  const std::uint64_t completed = loader.results().completed - before;
+  if (loader.results().failed_total() != 0) state.SkipWithError("connections failed");
+  state.SetItemsProcessed(static_cast<std::int64_t>(completed));
+  state.counters["connections"] = static_cast<double>(completed);
+  loader.stop_launching();
+  for (int i = 0; i < 10'000 && !loader.finished(); ++i) pair.turn();
+}
+BENCHMARK(BM_Pair)->ArgName("concurrent")->Arg(64)->Iterations(100);
+
+}  // namespace
+}  // namespace tidegate
