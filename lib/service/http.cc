@@ -85,33 +85,10 @@ void HttpService::Impl::wait_for(std::uint32_t index, Wait wait, Instant now) {
   if (slot.wait != Wait::kNothing) list(wait).push(slab, index, now + Duration::ms(timeout));
 }
 
-void HttpService::Impl::on_event(Event& event, Connections& connections) {
-  switch (event.type) {
-    case EventType::kReadable:
-      return on_readable(event, connections);
-    case EventType::kWritable:
-      return on_writable(event, connections);
-    case EventType::kPeerClosed:
-      return on_peer_closed(event, connections);
-    case EventType::kAccepted: {
-      counts.accepted.add();
-      if (config.idle_timeout_ms == 0) return;
-      User user = user_of(event);
-      const std::uint32_t index = take_slot(connections, event.connection, user);
-      if (index != kNone) wait_for(index, Wait::kIdle, connections.now());
-      return;
-    }
-    case EventType::kClosed: {
-      counts.closed.add();
-      User user = user_of(event);
-      if (user.slot != kNone) release_slot(connections, user);
-      return;
-    }
-    case EventType::kConnected:
-    case EventType::kUrgent:
-    case EventType::kSoftError:
-      return;
-  }
+void HttpService::Impl::on_accepted(const Event& event, Connections& connections) {
+  User user = user_of(event);
+  const std::uint32_t index = take_slot(connections, event.connection, user);
+  if (index != kNone) wait_for(index, Wait::kIdle, connections.now());
 }
 
 void HttpService::Impl::on_readable(Event& event, Connections& connections) {
@@ -437,10 +414,7 @@ std::size_t HttpService::memory_need(const HttpConfig& config) {
 void HttpService::on_events(std::span<Event> events, Connections& connections) {
   Impl& impl = *impl_;
   impl.batch_users.reset();
-  for (Event& event : events) {
-    if (event.type == EventType::kReadable && impl.answer_recent(event, connections)) continue;
-    impl.on_event(event, connections);
-  }
+  for (Event& event : events) impl.on_event(event, connections);
 }
 
 void HttpService::on_poll(Instant now, Connections& connections) {

@@ -62,7 +62,32 @@ struct HttpService::Impl {
 
   Impl(const HttpConfig& config_in, std::pmr::memory_resource* memory);
 
-  void on_event(Event& event, Connections& connections);
+  void on_event(Event& event, Connections& connections) {
+    switch (event.type) {
+      case EventType::kReadable:
+        if (!answer_recent(event, connections)) on_readable(event, connections);
+        return;
+      case EventType::kWritable:
+        return on_writable(event, connections);
+      case EventType::kPeerClosed:
+        return on_peer_closed(event, connections);
+      case EventType::kAccepted:
+        counts.accepted.add();
+        if (config.idle_timeout_ms != 0) on_accepted(event, connections);
+        return;
+      case EventType::kClosed: {
+        counts.closed.add();
+        User user = user_of(event);
+        if (user.slot != kNone) release_slot(connections, user);
+        return;
+      }
+      case EventType::kConnected:
+      case EventType::kUrgent:
+      case EventType::kSoftError:
+        return;
+    }
+  }
+  void on_accepted(const Event& event, Connections& connections);
   /// The usual request: one of the last few again, whole and alone in its event, on a connection with nothing under
   /// way. False: it is not, or its answer has no room, and nothing has been done.
   bool answer_recent(Event& event, Connections& connections);

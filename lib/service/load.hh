@@ -81,7 +81,7 @@ struct LoadConfig {
   /// echo, discard: octets on each connection.
   std::uint64_t payload_bytes = 1024;
 
-  /// 0: only the stack's own limits.
+  /// 0: only the stack's own limits. This and the next may take a 64th longer.
   std::uint32_t connect_timeout_ms = 10'000;
   /// Longest silence of the server while we wait for it. 0: only the stack's own limits.
   std::uint32_t response_timeout_ms = 10'000;

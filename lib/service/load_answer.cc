@@ -93,24 +93,30 @@ AnswerReader::Step AnswerReader::feed(AnswerState& state, std::span<const std::u
   std::size_t at = 0;
   const bool from_start = state.fresh();
   if (from_start && known_head_bytes_ != 0 && data.size() >= known_head_bytes_ &&
-      std::memcmp(data.data(), known_head_.data(), known_head_bytes_) == 0) {
+      std::memcmp(data.data(), known_.data(), known_head_bytes_) == 0) {
     state = after_known_head_;
     at = known_head_bytes_;
   }
   while (at < data.size() && state.phase < Phase::kBody) {
     head_octet(state, static_cast<char>(data[at++]));
     if (state.wrong || state.head_bytes > kMostHead) return {at, Verdict::kWrong};
-    if (state.phase >= Phase::kBody && from_start && at <= kMostKnownHead) {
-      std::memcpy(known_head_.data(), data.data(), at);
+    if (state.phase >= Phase::kBody && from_start && at <= kMostKnown) {
+      std::memcpy(known_.data(), data.data(), at);
       known_head_bytes_ = at;
+      known_bytes_ = 0;
       after_known_head_ = state;
     }
   }
   if (state.phase < Phase::kBody) return {at, Verdict::kMore};
+  const std::size_t head = at;
   std::size_t take = data.size() - at;
   if (state.phase == Phase::kBody) take = std::min<std::uint64_t>(take, state.body_bytes - state.body_seen);
   if (!body_octets(state, data.subspan(at, take))) return {at + take, Verdict::kWrong};
   const bool complete = state.phase == Phase::kBody && state.body_seen == state.body_bytes;
+  if (complete && from_start && head == known_head_bytes_ && head + take <= kMostKnown) {
+    std::memcpy(known_.data() + head, data.data() + head, take);
+    known_bytes_ = head + take;
+  }
   return {at + take, complete ? Verdict::kComplete : Verdict::kMore};
 }
 

@@ -3,12 +3,14 @@
 ///
 /// Takes what servers send in answer to a plain GET: Content-Length, or a body that ends with the connection. A chunked
 /// answer counts as wrong (fixed content is what a benchmark asks for). A header section seen before is recognised by
-/// one memcmp. Ownership: the reader holds what is the same for all connections, AnswerState what is not. Thread rule:
-/// one worker. Cost: a compare of the answer's octets when it equals the one before.
+/// one memcmp, and so is a whole answer: judged once, the same octets are as good again. Ownership: the reader holds
+/// what is the same for all connections, AnswerState what is not. Thread rule: one worker. Cost: a compare of the
+/// answer's octets when it equals the one before.
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string>
 
@@ -44,12 +46,18 @@ class AnswerReader {
 
   /// Takes octets up to the end of the answer, or all of them.
   [[nodiscard]] Step feed(AnswerState& state, std::span<const std::uint8_t> data);
+  /// Whether `data`, at an answer's start, is the last short answer that was complete and good, to the octet, and
+  /// nothing more: then it is complete and good, too.
+  [[nodiscard]] bool same_as_last(std::span<const std::uint8_t> data) const {
+    return data.size() == known_bytes_ && known_bytes_ != 0 &&
+           std::memcmp(data.data(), known_.data(), known_bytes_) == 0;
+  }
   /// The server has closed: was that the end of a good answer?
   [[nodiscard]] bool complete_at_end(const AnswerState& state) const;
 
  private:
   static constexpr std::size_t kMostHead = 65536;
-  static constexpr std::size_t kMostKnownHead = 1024;
+  static constexpr std::size_t kMostKnown = 1024;
 
   void head_octet(AnswerState& state, char octet);
   void name_complete(AnswerState& state);
@@ -59,8 +67,10 @@ class AnswerReader {
   std::uint16_t status_;
   bool check_body_;
   std::string body_;
-  std::array<std::uint8_t, kMostKnownHead> known_head_{};
+  /// The last header section, and behind it the body if all of the answer came at once, was good and fits; 0 else.
+  std::array<std::uint8_t, kMostKnown> known_{};
   std::size_t known_head_bytes_ = 0;
+  std::size_t known_bytes_ = 0;
   AnswerState after_known_head_;
 };
 

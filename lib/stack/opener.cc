@@ -26,17 +26,37 @@ ActiveOpener::ActiveOpener(const ShardConfig& config, const LocalAddresses& loca
   port_start_ = static_cast<std::uint32_t>(rng.below(ports_));
 }
 
+/// Whether one may connect there, which changes as little as our addresses, and where its walk is.
 /// RFC 6056 3.3.3: one counter for all, which each destination sees from another place. So nobody can tell from the
 /// ports of its own connections what those to others have, and the walk of each is as complete as the counter's.
-std::uint64_t ActiveOpener::ahead_for(Walk& walk, const ConnectRequest& request) const {
-  if (walk.remote_port != request.remote_port || walk.remote != request.remote) {
-    walk.remote = request.remote;
-    walk.remote_port = request.remote_port;
-    // No connection has both ends at one address, so that no initial sequence number tells of this. Half of 2^64 at
-    // most: the sum with the cursor must not wrap.
-    walk.ahead = siphash24(key_, FlowKey{request.remote, request.remote, 0, request.remote_port}, 0) >> 1;
+ConnectError ActiveOpener::look_at(Walk& walk, const ConnectRequest& request) const {
+  const IpAddress remote = request.remote;
+  if (request.remote_port == 0 || remote.is_unspecified() || remote.is_multicast() || remote.is_limited_broadcast() ||
+      local_.is_broadcast(remote) || local_.contains(remote)) {
+    return ConnectError::kRefused;
   }
-  return walk.ahead;
+  if (!local_.next_hop(remote)) return ConnectError::kNoRoute;
+  walk.remote = remote;
+  walk.remote_port = request.remote_port;
+  // No connection has both ends at one address, so that no initial sequence number tells of this. Half of 2^64 at most:
+  // the sum with the cursor must not wrap.
+  walk.ahead = siphash24(key_, FlowKey{remote, remote, 0, request.remote_port}, 0) >> 1;
+  return ConnectError::kOk;
+}
+
+/// Leaves in the walk where `at` is. Mostly it is the one after the last.
+void ActiveOpener::split(Walk& walk, std::uint64_t at, std::uint64_t addresses) const {
+  if (at == walk.split + 1 && addresses == walk.split_addresses) {
+    if (++walk.address == addresses) {
+      walk.address = 0;
+      if (++walk.port == ports_) walk.port = 0;
+    }
+  } else {
+    walk.address = at % addresses;
+    walk.port = static_cast<std::uint32_t>(at / addresses % ports_);
+    walk.split_addresses = addresses;
+  }
+  walk.split = at;
 }
 
 IpAddress ActiveOpener::address_at(const Walk& walk, std::uint64_t n) {
@@ -48,12 +68,11 @@ IpAddress ActiveOpener::address_at(const Walk& walk, std::uint64_t n) {
 }
 
 ConnectResult ActiveOpener::connect(const ConnectRequest& request) {
-  if (request.remote_port == 0 || request.remote.is_unspecified() || request.remote.is_multicast() ||
-      request.remote.is_limited_broadcast() || local_.is_broadcast(request.remote)) {
-    return {{}, ConnectError::kRefused};
+  if (engine_.draining()) return {{}, ConnectError::kRefused};
+  Walk& walk = request.remote.is_v4() ? v4_ : v6_;
+  if (request.remote_port == 0 || walk.remote_port != request.remote_port || walk.remote != request.remote) {
+    if (const ConnectError error = look_at(walk, request); error != ConnectError::kOk) return {{}, error};
   }
-  if (engine_.draining() || local_.contains(request.remote)) return {{}, ConnectError::kRefused};
-  if (!local_.next_hop(request.remote)) return {{}, ConnectError::kNoRoute};
 
   const bool pick_address = request.local.is_unspecified();
   if (!pick_address && (!local_.contains(request.local) || request.local.is_v4() != request.remote.is_v4())) {
@@ -61,18 +80,16 @@ ConnectResult ActiveOpener::connect(const ConnectRequest& request) {
   }
   if (!pick_address && request.local_port != 0) return try_open(request, request.local, request.local_port, false);
 
-  Walk& walk = request.remote.is_v4() ? v4_ : v6_;
   const std::uint64_t addresses = pick_address ? walk.addresses : 1;
   if (addresses == 0) {
     engine_.count_no_source();
     return {{}, ConnectError::kNoSource};
   }
   const std::uint64_t tuples = addresses * (request.local_port != 0 ? 1 : ports_);
-  const std::uint64_t ahead = ahead_for(walk, request);
   for (unsigned tries = 0; tries < kMaxTries && tries < tuples; ++tries) {
-    const std::uint64_t at = ahead + walk.cursor++;
-    const IpAddress local = pick_address ? address_at(walk, at % addresses) : request.local;
-    const auto port = static_cast<std::uint16_t>(first_port_ + at / addresses % ports_);
+    split(walk, walk.ahead + walk.cursor++, addresses);
+    const IpAddress local = pick_address ? address_at(walk, walk.address) : request.local;
+    const auto port = static_cast<std::uint16_t>(first_port_ + walk.port);
     const ConnectResult result = try_open(request, local, request.local_port != 0 ? request.local_port : port, true);
     if (result.error != ConnectError::kNoSource) return result;
   }

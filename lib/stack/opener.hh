@@ -2,7 +2,8 @@
 /// Active opens: takes the next free source address and port whose replies come to this shard, and hands the open to
 /// TCP. Walks addresses fastest and ports slowest, so that one tuple comes back only after all others; where the walk
 /// begins is another secret for each destination (RFC 6056 3.3.3). Thread rule: one worker. Errors: ConnectError;
-/// kNoSource after kMaxTries tuples in use. Cost: one table look-up a try; a SipHash when the destination changes.
+/// kNoSource after kMaxTries tuples in use. Cost: one table look-up a try; when the destination changes it is looked
+/// at, with a SipHash and two divisions.
 
 #include <cstdint>
 #include <vector>
@@ -37,12 +38,19 @@ class ActiveOpener {
     std::vector<AddressRange> ranges;
     std::uint64_t addresses = 0;
     std::uint64_t cursor = 0;
-    /// How far ahead of the cursor the destination asked for last is.
+    /// The destination asked for last, which one may connect to (port 0: none so far), and how far ahead of the cursor
+    /// it is.
     IpAddress remote;
     std::uint16_t remote_port = 0;
     std::uint64_t ahead = 0;
+    /// Where among addresses and ports the walk stands at `split`, among `split_addresses` addresses.
+    std::uint64_t split = 0;
+    std::uint64_t split_addresses = 0;
+    std::uint64_t address = 0;
+    std::uint32_t port = 0;
   };
-  [[nodiscard]] std::uint64_t ahead_for(Walk& walk, const ConnectRequest& request) const;
+  [[nodiscard]] ConnectError look_at(Walk& walk, const ConnectRequest& request) const;
+  void split(Walk& walk, std::uint64_t at, std::uint64_t addresses) const;
   [[nodiscard]] static IpAddress address_at(const Walk& walk, std::uint64_t n);
   [[nodiscard]] ConnectResult try_open(const ConnectRequest& request, IpAddress local, std::uint16_t port,
                                        bool check_owner);

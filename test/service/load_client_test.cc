@@ -3,6 +3,7 @@
 #include "service/load.hh"
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -332,6 +333,32 @@ TEST_F(LoadFailures, EachIsNamed) {
   LoadConfig ourselves = http;
   ourselves.targets[0].address = sim_address4(1);
   expect(LoadFailure::kNotAllowed, ourselves, {});
+}
+
+TEST_F(LoadFailures, TimeoutsGiveTheServerAllItsTimeAndLittleMore) {
+  for (const std::uint32_t connect_ms : {640u, 6400u}) {
+    // It says something after half a second, and then nothing more.
+    ScriptService& slow = keep(std::make_unique<ScriptService>());
+    LoadConfig config = base_config(LoadKind::kHttp);
+    config.total = 1;
+    config.connect_timeout_ms = connect_ms;
+    config.response_timeout_ms = 640;
+    ConnectionId id;
+    slow.set_hook([&](Event& event, Connections&) {
+      if (event.type == EventType::kReadable) event.consumed = static_cast<std::uint32_t>(event.data.size());
+      if (event.type == EventType::kAccepted) id = event.connection;
+    });
+    set_up(config, slow);
+    EXPECT_FALSE(finish(Duration::ms(500), Duration::ms(1)));
+    slow.next_poll([&](Connections& c) { EXPECT_EQ(c.send(id, std::array<std::uint8_t, 1>{'H'}), 1u); });
+    // 50 us on the wire, and the timeout ends between two polls.
+    EXPECT_FALSE(finish(Duration::ms(639), Duration::ms(1)));
+    EXPECT_EQ(client->outstanding(), 1u);
+    EXPECT_TRUE(finish(Duration::ms(13), Duration::ms(1)));
+    EXPECT_EQ(results().failed_count(LoadFailure::kResponseTimeout), 1u) << failures();
+    net->finish();
+    net.reset();
+  }
 }
 
 TEST_F(LoadFailures, AbortAllResetsWhatIsOpen) {

@@ -104,6 +104,48 @@ TEST_F(Answers, StatusLengthAndContentAreChecked) {
   EXPECT_EQ(judge(reader, "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n"), "wrong");
 }
 
+TEST_F(Answers, OnlyTheLastGoodAnswerToTheOctetIsGoodUnread) {
+  AnswerReader reader(200, false, "");
+  const auto octets = [](std::string_view text) {
+    return std::span<const std::uint8_t>(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
+  };
+  const auto feed = [&](std::string_view text) {
+    AnswerState state;
+    return reader.feed(state, octets(text)).verdict;
+  };
+  EXPECT_FALSE(reader.same_as_last({}));
+  const std::string head = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
+  const std::string good = head + "hello";
+  EXPECT_EQ(feed(good.substr(0, good.size() - 1)), AnswerReader::Verdict::kMore);
+  EXPECT_FALSE(reader.same_as_last(octets(good))) << "it has not come whole";
+  EXPECT_EQ(feed(good + "more"), AnswerReader::Verdict::kComplete);
+  EXPECT_TRUE(reader.same_as_last(octets(good)));
+  EXPECT_FALSE(reader.same_as_last(octets(good + "m")));
+  for (std::size_t i = 0; i < good.size(); ++i) {
+    std::string other = good;
+    other[i] = static_cast<char>(other[i] ^ 1);
+    EXPECT_FALSE(reader.same_as_last(octets(other))) << i;
+    EXPECT_FALSE(reader.same_as_last(octets(good.substr(0, i)))) << i;
+  }
+  EXPECT_EQ(feed(head + "HELLO"), AnswerReader::Verdict::kComplete);
+  EXPECT_FALSE(reader.same_as_last(octets(good)));
+  EXPECT_TRUE(reader.same_as_last(octets(head + "HELLO")));
+  const std::string bad = "HTTP/1.1 404 OK\r\nContent-Length: 5\r\n\r\nhello";
+  EXPECT_EQ(feed(bad), AnswerReader::Verdict::kWrong);
+  EXPECT_FALSE(reader.same_as_last(octets(bad)));
+  const std::string large = "HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n" + std::string(2000, 'x');
+  EXPECT_EQ(feed(large), AnswerReader::Verdict::kComplete);
+  EXPECT_FALSE(reader.same_as_last(octets(large)));
+  EXPECT_FALSE(reader.same_as_last(octets(head + "HELLO"))) << "another head has taken its place";
+}
+
+TEST_F(Answers, KnownContentIsComparedBeforeAnAnswerIsKept) {
+  AnswerReader reader(200, true, "hello");
+  const std::string text = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhellO";
+  EXPECT_EQ(judge(reader, text), "wrong");
+  EXPECT_FALSE(reader.same_as_last({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()}));
+}
+
 TEST_F(Answers, WithoutExpectedContentTheAnnouncedLengthMustCome) {
   AnswerReader reader(200, false, "");
   EXPECT_EQ(judge(reader, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"), "complete");
