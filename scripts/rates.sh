@@ -3,6 +3,7 @@
 # without, against Linux's TCP and testpmd's ceiling; and how they grow. Installs what it needs, builds, prints a table.
 #   scripts/rates.sh [--quick] [--only NAME]... [--json FILE] [--svg FILE] [--dperf PROGRAM]
 #   scripts/rates.sh --help         all options and cases
+#   scripts/rates.sh --profiled ... the same with the build of scripts/profiled.sh
 # As root it runs in namespaces of its own, reserves huge pages meanwhile, and leaves nothing behind.
 #   TIDEGATE_TEST_DIR   where the build goes (default: build-test/ in the tree)
 set -euo pipefail
@@ -10,6 +11,12 @@ here=$PWD
 cd "$(dirname "$0")/.."
 root=$PWD
 build=${TIDEGATE_TEST_DIR:-$root/build-test}/release
+profiled=
+if [[ ${1:-} == --profiled ]]; then
+  profiled=yes
+  build=${build%release}profiled
+  shift
+fi
 export CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=1 PYTHONDONTWRITEBYTECODE=1
 # A wrong word is told before minutes of building, and --help needs none.
 if command -v python3 >/dev/null; then
@@ -18,15 +25,19 @@ if command -v python3 >/dev/null; then
   [[ $status -eq 10 ]] || exit "$status"
 fi
 scripts/install-deps.sh build rates
-settings='-Dwerror=true -Dcpp_args=-g1'
-if [[ ! -f $build/build.ninja || $(cat "$build/.settings" 2>/dev/null) != "CXX=${CXX:-} $settings" ]]; then
-  rm -rf "$build"
-  read -ra words <<<"$settings"
-  meson setup "$build" "$root" "${words[@]}" >/dev/null
-  # As scripts/test.sh notes it, which builds the same.
-  echo "CXX=${CXX:-} $settings" >"$build/.settings"
+if [[ -n $profiled ]]; then
+  scripts/profiled.sh "$build"
+else
+  settings='-Dwerror=true -Dcpp_args=-g1'
+  if [[ ! -f $build/build.ninja || $(cat "$build/.settings" 2>/dev/null) != "CXX=${CXX:-} $settings" ]]; then
+    rm -rf "$build"
+    read -ra words <<<"$settings"
+    meson setup "$build" "$root" "${words[@]}" >/dev/null
+    # As scripts/test.sh notes it, which builds the same.
+    echo "CXX=${CXX:-} $settings" >"$build/.settings"
+  fi
+  ninja -C "$build" app/tidegate bench/path/whole_path bench/kernel/kernel_tcp | tail -n 1 >&2
 fi
-ninja -C "$build" app/tidegate bench/path/whole_path bench/kernel/kernel_tcp | tail -n 1 >&2
 cd "$here"
 run=(python3 "$root/bench/rates/rates.py" --build "$build" "$@")
 if [[ $(id -u) -eq 0 ]] && unshare --mount --net --pid --fork --kill-child true 2>/dev/null; then

@@ -21,6 +21,9 @@ constexpr unsigned kTimerBudgetBusy = 128;
 
 std::uint16_t rx_flags(std::uint64_t ol_flags, bool trust) {
   if (trust) return kRxIpChecksumGood | kRxL4ChecksumGood;
+  // A device that says nothing: neither checksums nor a hash.
+  constexpr std::uint64_t kSaid = RTE_MBUF_F_RX_IP_CKSUM_MASK | RTE_MBUF_F_RX_L4_CKSUM_MASK | RTE_MBUF_F_RX_RSS_HASH;
+  if ((ol_flags & kSaid) == 0) return 0;
   unsigned flags = 0;
   const std::uint64_t ip = ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK;
   if (ip == RTE_MBUF_F_RX_IP_CKSUM_GOOD || ip == RTE_MBUF_F_RX_IP_CKSUM_NONE) flags |= kRxIpChecksumGood;
@@ -41,16 +44,16 @@ rte_mbuf* to_mbuf(const Frame& frame) {
   packet->pkt_len = frame.len;
   packet->nb_segs = 1;
   packet->next = nullptr;
-  std::uint64_t flags = 0;
+  packet->ol_flags = 0;
+  packet->tx_offload = 0;
   if ((frame.flags & (kTxIpChecksum | kTxTcpChecksum)) != 0) {
-    flags = (frame.flags & kTxIpv6) != 0 ? RTE_MBUF_F_TX_IPV6 : RTE_MBUF_F_TX_IPV4;
+    std::uint64_t flags = (frame.flags & kTxIpv6) != 0 ? RTE_MBUF_F_TX_IPV6 : RTE_MBUF_F_TX_IPV4;
     if ((frame.flags & kTxIpChecksum) != 0) flags |= RTE_MBUF_F_TX_IP_CKSUM;
     if ((frame.flags & kTxTcpChecksum) != 0) flags |= RTE_MBUF_F_TX_TCP_CKSUM;
+    packet->ol_flags = flags;
+    packet->l2_len = frame.l2_len & 0x7fu;
+    packet->l3_len = frame.l3_len & 0x1ffu;
   }
-  packet->ol_flags = flags;
-  packet->tx_offload = 0;
-  packet->l2_len = frame.l2_len & 0x7fu;
-  packet->l3_len = frame.l3_len & 0x1ffu;
   return packet;
 }
 

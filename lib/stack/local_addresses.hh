@@ -14,7 +14,12 @@ namespace tidegate {
 class LocalAddresses {
  public:
   explicit LocalAddresses(const InterfaceConfig& config) : config_(config) {
-    for (const IpPrefix& prefix : config.addresses) ranges_.push_back({prefix.address, 1});
+    for (const IpPrefix& prefix : config.addresses) {
+      ranges_.push_back({prefix.address, 1});
+      if (!prefix.address.is_v4()) continue;
+      const auto mask = static_cast<std::uint32_t>(~0ULL << (32 - prefix.length));
+      prefixes4_.push_back({prefix.address.v4_value() & mask, mask});
+    }
     for (const AddressRange& range : config.ranges) ranges_.push_back(range);
   }
 
@@ -39,11 +44,17 @@ class LocalAddresses {
 
   /// Whom to ask for the link address of packets to `remote`: itself on a prefix of ours, else the gateway.
   [[nodiscard]] std::optional<IpAddress> next_hop(IpAddress remote) const {
+    if (remote.is_v4()) {
+      for (const Prefix4& prefix : prefixes4_) {
+        if ((remote.v4_value() & prefix.mask) == prefix.network) return remote;
+      }
+      return config_.gateway4;
+    }
     for (const IpPrefix& prefix : config_.addresses) {
       if (prefix.contains(remote)) return remote;
     }
-    if (!remote.is_v4() && remote.is_link_local_v6()) return remote;
-    return remote.is_v4() ? config_.gateway4 : config_.gateway6;
+    if (remote.is_link_local_v6()) return remote;
+    return config_.gateway6;
   }
 
   /// The address to put into a question about `target`: one on the same prefix, else any of its family.
@@ -61,8 +72,15 @@ class LocalAddresses {
   [[nodiscard]] const InterfaceConfig& config() const { return config_; }
 
  private:
+  /// An on-link prefix of IPv4: a mask and a comparison.
+  struct Prefix4 {
+    std::uint32_t network;
+    std::uint32_t mask;
+  };
+
   InterfaceConfig config_;
   std::vector<AddressRange> ranges_;
+  std::vector<Prefix4> prefixes4_;
 };
 
 }  // namespace tidegate

@@ -12,7 +12,9 @@ Neighbours::Neighbours(std::uint32_t capacity, const LocalAddresses& local, cons
       drops_(drops),
       table_(capacity, memory),
       pool_(capacity, memory),
-      entries_(capacity, memory) {}
+      entries_(capacity, memory) {
+  recent_.fill(0xffff);
+}
 
 std::size_t Neighbours::memory_bytes(std::uint32_t capacity) {
   return FlowTable::memory_bytes(capacity) + (std::size_t{capacity} * sizeof(std::uint32_t) + 63) / 64 * 64 +
@@ -27,7 +29,10 @@ std::uint32_t Neighbours::find(IpAddress address) const {
 
 std::uint32_t Neighbours::look_up(IpAddress address) {
   const std::uint32_t known = find(address);
-  if (known != kNone) return latest_ = known;
+  if (known != kNone) {
+    recent_[recent_place(address)] = static_cast<std::uint16_t>(known);
+    return known;
+  }
   const std::uint32_t i = pool_.allocate();
   if (i == kNone) return kNone;
   if (!table_.insert(hash_of(address), i)) {

@@ -45,8 +45,10 @@ class Neighbours {
 
   /// The entry for `address`, made if need be; kNone when the cache is full.
   [[nodiscard]] std::uint32_t get(IpAddress address) {
-    // Most packets go where the one before went: to the gateway. An entry that was removed has no address.
-    return latest_ != kNone && entries_[latest_].address == address ? latest_ : look_up(address);
+    // Most packets go where others have just gone: to the gateway, or to one of those on the link who talk to us now.
+    // An entry that was removed has no address.
+    const std::uint32_t i = recent_[recent_place(address)];
+    return i < entries_.size() && entries_[i].address == address ? i : look_up(address);
   }
   [[nodiscard]] std::uint32_t find(IpAddress address) const;
   [[nodiscard]] Neighbour& operator[](std::uint32_t i) { return entries_[i]; }
@@ -93,6 +95,11 @@ class Neighbours {
     std::uint32_t neighbour = kNone;
   };
 
+  static constexpr std::size_t kRecent = 256;
+  /// Neighbours differ in their last octets.
+  [[nodiscard]] static std::size_t recent_place(IpAddress address) {
+    return (address.lo ^ (address.lo >> 8)) % kRecent;
+  }
   [[nodiscard]] std::uint64_t hash_of(IpAddress address) const;
   std::uint32_t look_up(IpAddress address);
   bool refresh(std::uint32_t i, std::uint32_t now_ms, TxBurst& out);
@@ -113,8 +120,8 @@ class Neighbours {
   std::array<std::uint32_t, kMaxProbing> probing_;
   std::size_t n_probing_ = 0;
   std::uint32_t ticked_ms_ = 0;
-  /// The entry found last.
-  std::uint32_t latest_ = kNone;
+  /// Entries found lately, by address: a place holds one, or what has been forgotten since.
+  std::array<std::uint16_t, kRecent> recent_;
 };
 
 }  // namespace tidegate

@@ -117,9 +117,20 @@ class Decoder {
       if (checksum_fold(checksum_fold64(sum)) != 0xffff) return false;
     }
     if ((frame.flags & kRxL4ChecksumGood) != 0) return true;
+    // The words of the TCP header that the caller loads as well; what follows it in one more step, if anything does.
+    const std::uint8_t* tcp = ip + kIpv4Len;
     const unsigned l4_len = total_len - kIpv4Len;
-    const std::uint32_t pseudo = checksum_fold64(addresses + swap_if_little((std::uint32_t{kProtoTcp} << 16) + l4_len));
-    return checksum_fold(checksum_partial(ip + kIpv4Len, l4_len, pseudo)) == 0xffff;
+    std::uint64_t sum = addresses + swap_if_little((std::uint32_t{kProtoTcp} << 16) + l4_len);
+    for (unsigned i = 0; i < kTcpLen; i += 4) sum += detail::load_raw<std::uint32_t>(tcp + i);
+    unsigned left = l4_len - kTcpLen;
+    tcp += kTcpLen;
+    if (left >= 12) {
+      for (unsigned i = 0; i < 12; i += 4) sum += detail::load_raw<std::uint32_t>(tcp + i);
+      tcp += 12;
+      left -= 12;
+    }
+    const std::uint32_t folded = checksum_fold64(sum);
+    return checksum_fold(left == 0 ? folded : checksum_partial(tcp, left, folded)) == 0xffff;
   }
 
   [[nodiscard]] OtherPacket& next_other() { return out_.others[out_.n_others]; }

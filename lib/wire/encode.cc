@@ -109,10 +109,13 @@ void write_options(const SegmentOut& segment, SummingWriter& writer) {
   return addresses;
 }
 
-/// IPv4 and a TCP header without options: nearly all there is. The same octets as the general form below writes.
+/// IPv4 and a TCP header without options, or with timestamps alone: nearly all there is. The same octets as the general
+/// form below writes.
+template <bool kTimestamps>
 [[nodiscard]] bool encode_usual(const HeaderTemplate& headers, const FlowKey& key, const SegmentOut& segment,
                                 std::uint32_t payload_sum, TxOffload offload, Frame& out) {
-  const unsigned tcp_len = kTcpLen + segment.payload_len;
+  constexpr unsigned kHeaderLen = kTcpLen + (kTimestamps ? 12 : 0);
+  const unsigned tcp_len = kHeaderLen + segment.payload_len;
   const unsigned l2_len = headers.l2_len;
   const unsigned frame_len = l2_len + kIpv4Len + tcp_len;
   if (frame_len > out.capacity) [[unlikely]]
@@ -135,16 +138,22 @@ void write_options(const SegmentOut& segment, SummingWriter& writer) {
   const std::uint32_t ports = key.ports();
   const std::uint32_t seq = segment.seq.value();
   const std::uint32_t ack = segment.ack.value();
-  const std::uint32_t control = (kTcpLen << 26) | (std::uint32_t{segment.flags} << 16) | segment.window;
+  const std::uint32_t control = (kHeaderLen << 26) | (std::uint32_t{segment.flags} << 16) | segment.window;
   const std::uint64_t pseudo = addresses + kProtoTcp + tcp_len;
   store_be64(tcp, std::uint64_t{ports} << 32 | seq);
   store_be64(tcp + 8, std::uint64_t{ack} << 32 | control);
+  std::uint64_t options = 0;
+  if constexpr (kTimestamps) {
+    store_be32(tcp + 20, kNopNopTimestamps);
+    store_be64(tcp + 24, std::uint64_t{segment.ts_value} << 32 | segment.ts_echo);
+    options = std::uint64_t{kNopNopTimestamps} + segment.ts_value + segment.ts_echo;
+  }
   std::uint16_t field;
   if (offload.tcp_checksum) {
     field = fold_host(pseudo);
   } else {
     field = static_cast<std::uint16_t>(
-        ~fold_host(pseudo + ports + seq + ack + control + segment.urgent + to_host_order(payload_sum)));
+        ~fold_host(pseudo + ports + seq + ack + control + segment.urgent + options + to_host_order(payload_sum)));
   }
   store_be32(tcp + 16, std::uint32_t{field} << 16 | segment.urgent);
   out.len = static_cast<std::uint16_t>(frame_len);
@@ -192,8 +201,10 @@ unsigned detail::long_options_length(const SegmentOut& segment) {
 bool encode_tcp(const HeaderTemplate& headers, const FlowKey& key, const SegmentOut& segment, std::uint32_t payload_sum,
                 TxOffload offload, Frame& out) {
   TG_DCHECK(headers.is_v6() != key.is_v4());
-  if (!headers.is_v6() && (segment.options | segment.sack_count) == 0) [[likely]]
-    return encode_usual(headers, key, segment, payload_sum, offload, out);
+  if (!headers.is_v6() && segment.sack_count == 0 && (segment.flags & kSyn) == 0) [[likely]] {
+    if (segment.options == 0) return encode_usual<false>(headers, key, segment, payload_sum, offload, out);
+    if (segment.options == kOptTimestamps) return encode_usual<true>(headers, key, segment, payload_sum, offload, out);
+  }
   const unsigned tcp_header = kTcpLen + tcp_options_length(segment);
   const unsigned lower_len = headers.l2_len + headers.l3_len;
   const unsigned frame_len = lower_len + tcp_header + segment.payload_len;

@@ -49,7 +49,11 @@ namespace detail {
 /// timestamps and window scale as `options` asks; any other segment timestamps and as many SACK blocks as fit (3
 /// beside timestamps, 4 without; RFC 2018 section 3).
 [[nodiscard]] inline unsigned tcp_options_length(const SegmentOut& segment) {
-  return (segment.options | segment.sack_count) == 0 ? 0 : detail::long_options_length(segment);
+  if (segment.sack_count == 0) {
+    if (segment.options == 0) return 0;
+    if (segment.options == kOptTimestamps) return 12;
+  }
+  return detail::long_options_length(segment);
 }
 
 /// Octets before the payload: `segment`'s payload belongs at `frame.data + tcp_header_length(...)`.

@@ -4,6 +4,7 @@
 
 #include "base/bytes.hh"
 #include "ladder.hh"
+#include "stack/neighbours.hh"
 #include "wire/encode.hh"
 
 namespace tidegate {
@@ -297,6 +298,48 @@ TEST_P(Neighbours, WithoutARouteConnectSaysSo) {
   EXPECT_EQ(result.error, ConnectError::kNoRoute);
   EXPECT_FALSE(result.connection.valid());
   l.expect_gone();
+}
+
+// What was looked up lately is found by the address's last octets; several share a place, and those forgotten stay in
+// it.
+TEST(NeighbourCache, EachAddressLeadsToItsOwnEntry) {
+  InterfaceConfig config;
+  config.mac = sim_mac(1);
+  config.addresses = {IpPrefix{IpAddress::v4(10, 0, 0, 1), 8}};
+  const LocalAddresses local(config);
+  DropCounters drops;
+  PageResource memory;
+  ::tidegate::Neighbours neighbours(1024, local, HashKey{1, 2}, drops, &memory);
+  // 10.0.k.(k ^ n): for each n four in one place.
+  std::vector<IpAddress> all;
+  for (unsigned n = 2; n < 200; ++n) {
+    for (unsigned k = 0; k < 4; ++k) all.push_back(IpAddress::v4(10, 0, k, k ^ n));
+  }
+  std::vector<std::uint32_t> entries;
+  for (const IpAddress address : all) entries.push_back(neighbours.get(address));
+  for (int round = 0; round < 2; ++round) {
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      ASSERT_EQ(neighbours.get(all[i]), entries[i]);
+      ASSERT_EQ(neighbours[entries[i]].address, all[i]);
+    }
+  }
+  EXPECT_EQ(neighbours.count(), all.size());
+}
+
+// RFC 1122 3.3.1.1: a host is on the link if a prefix says so, and otherwise reached through the gateway.
+TEST(Rfc1122_3_3_1_1, NextHopIsTheHostOnTheLinkElseTheGateway) {
+  InterfaceConfig config;
+  config.addresses = {IpPrefix{IpAddress::v4(10, 1, 2, 3), 24}, IpPrefix{IpAddress::v4(192, 0, 2, 1), 32},
+                      IpPrefix{IpAddress::v6(0x20010db8ULL << 32, 1), 64}};
+  config.gateway4 = IpAddress::v4(10, 1, 2, 254);
+  const LocalAddresses local(config);
+  EXPECT_EQ(local.next_hop(IpAddress::v4(10, 1, 2, 99)), IpAddress::v4(10, 1, 2, 99));
+  EXPECT_EQ(local.next_hop(IpAddress::v4(10, 1, 3, 99)), config.gateway4);
+  EXPECT_EQ(local.next_hop(IpAddress::v4(192, 0, 2, 2)), config.gateway4);
+  EXPECT_EQ(local.next_hop(IpAddress::v6(0x20010db8ULL << 32, 7)), IpAddress::v6(0x20010db8ULL << 32, 7));
+  EXPECT_EQ(local.next_hop(IpAddress::v6(0x20010db9ULL << 32, 7)), std::nullopt);
+  config.addresses = {IpPrefix{IpAddress::v4(10, 1, 2, 3), 0}};
+  EXPECT_EQ(LocalAddresses(config).next_hop(IpAddress::v4(8, 8, 8, 8)), IpAddress::v4(8, 8, 8, 8));
 }
 
 }  // namespace
