@@ -123,6 +123,9 @@ void ConfigLoader::validate_tcp() {
   if (limits.connections_v6 > limits.connections && given("limits.connections_v6")) {
     fail("limits.connections_v6", "is above limits.connections, of which it is a part; lower it");
   }
+  if (limits.active > limits.connections && given("limits.active")) {
+    fail("limits.active", "is above limits.connections, of which it is a part; lower it");
+  }
   if (limits.time_wait_v6 > limits.time_wait && given("limits.time_wait_v6")) {
     fail("limits.time_wait_v6", "is above limits.time_wait, of which it is a part; lower it");
   }

@@ -9,6 +9,9 @@
 
 namespace tidegate {
 
+// g++ 12 takes the scoped kNone for one that hides base/memory.hh's.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
 enum class Drop : std::uint8_t {
   kNone = 0,
   // Link layer
@@ -66,6 +69,7 @@ enum class Drop : std::uint8_t {
   // Exhaustion and policy
   kListenBacklogFull,
   kConnectionTableFull,
+  kWorkExhausted,
   kNoTransmitBuffer,
   kNeighbourUnresolved,
   kNeighbourTableFull,
@@ -77,6 +81,7 @@ enum class Drop : std::uint8_t {
   kTransmitQueueFull,
   kCount
 };
+#pragma GCC diagnostic pop
 
 inline constexpr std::size_t kDropCount = static_cast<std::size_t>(Drop::kCount);
 
@@ -131,6 +136,7 @@ inline constexpr std::array<std::string_view, kDropCount> kDropNames = {
     "tcp_group_address",
     "listen_backlog_full",
     "connection_table_full",
+    "work_exhausted",
     "no_transmit_buffer",
     "neighbour_unresolved",
     "neighbour_table_full",

@@ -77,6 +77,7 @@ void add_counters(ShardCounters& sum, const ShardCounters& other) {
   sum.connections += other.connections;
   sum.time_wait += other.time_wait;
   sum.buffers_in_use += other.buffers_in_use;
+  sum.active += other.active;
   sum.transfers_in_use += other.transfers_in_use;
   sum.segments_in_use += other.segments_in_use;
   sum.neighbours += other.neighbours;

@@ -52,6 +52,7 @@ void answer_summary(const Runtime& runtime, rte_tel_data* data) {
   put(data, "frames_in", sum.frames_in);
   put(data, "frames_out", sum.frames_out);
   put(data, "buffers_in_use", sum.buffers_in_use);
+  put(data, "active", sum.active);
   put(data, "transfers_in_use", sum.transfers_in_use);
   put(data, "segments_in_use", sum.segments_in_use);
   put(data, "neighbours", sum.neighbours);

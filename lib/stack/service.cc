@@ -41,13 +41,14 @@ bool Connections::info(ConnectionId id, ConnectionInfo& out) const {
   const TcbHot* hot = engine_.hot(id);
   if (hot == nullptr) return false;
   const TcbCold& cold = engine_.cold(id);
+  const TcbWork& work = engine_.work_or_rest(id.index);
   out.key = engine_.key_of(id.index);
   out.state = hot->state;
   out.smoothed_rtt_us = cold.srtt_us;
   out.rto_ms = cold.rto_ms;
   out.cwnd_bytes = cold.cwnd;
-  out.send_queue_bytes = cold.tx_bytes;
-  out.receive_queue_bytes = cold.rx_bytes;
+  out.send_queue_bytes = work.tx_bytes;
+  out.receive_queue_bytes = work.rx_bytes;
   out.mss = hot->mss;
   out.retransmits = cold.retransmits;
   out.probes = cold.probes;
@@ -56,7 +57,7 @@ bool Connections::info(ConnectionId id, ConnectionInfo& out) const {
   out.in_flight_bytes = static_cast<std::uint32_t>(hot->snd_nxt - hot->snd_una);
   out.send_window_bytes = hot->snd_wnd;
   out.receive_window_bytes = static_cast<std::uint32_t>(std::max(hot->rcv_adv - hot->rcv_nxt, 0));
-  out.out_of_order_pieces = cold.reassembly_chunks;
+  out.out_of_order_pieces = work.reassembly_chunks;
   out.since_heard_ms = engine_.ticks_since(cold.last_heard_tick);
   out.announced_mss = engine_.announced_mss(id.index);
   out.send_scale = static_cast<std::uint8_t>(hot->send_shift());

@@ -27,6 +27,7 @@ TcpEngineConfig engine_config(const ShardConfig& config) {
   engine.time_wait_v6 = config.limits.time_wait_v6;
   engine.syn_received = config.limits.syn_received;
   engine.buffers = config.limits.buffers;
+  engine.active = config.limits.active;
   engine.segments = config.limits.segments;
   engine.transfers = std::min(config.limits.transfers, config.limits.connections);
   engine.mss_v4 = mss_for(config, 40);
@@ -338,6 +339,7 @@ ShardCounters Shard::Impl::gather() const {
   c.connections = engine.connections();
   c.time_wait = engine.time_wait();
   c.buffers_in_use = engine.buffers_in_use();
+  c.active = engine.active();
   c.transfers_in_use = engine.transfers_in_use();
   c.segments_in_use = engine.segments_in_use();
   c.neighbours = neighbours.count();

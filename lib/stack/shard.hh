@@ -97,6 +97,9 @@ struct ShardLimits {
   std::uint32_t syn_received = 65536;
   /// 2 KiB blocks for queued and out-of-order data, shared by all connections.
   std::uint32_t buffers = 16384;
+  /// How many connections at once can have something queued, in flight or to be acknowledged (TcbWork in
+  /// lib/tcp/tcb.hh); 0: as many as connections up to 262,144, of more a sixteenth, at least 262,144.
+  std::uint32_t active = 0;
   /// How many connections at once can recover from loss, reorder, or have options of their own (lib/tcp/extra.hh).
   std::uint32_t transfers = 16384;
   /// Segments in flight that loss recovery can tell apart, of all connections (lib/tcp/scoreboard.hh).
@@ -143,6 +146,8 @@ struct ShardCounters {
   std::uint32_t connections = 0;
   std::uint32_t time_wait = 0;
   std::uint32_t buffers_in_use = 0;
+  /// Connections that have a work block, at rest or not.
+  std::uint32_t active = 0;
   std::uint32_t transfers_in_use = 0;
   std::uint32_t segments_in_use = 0;
   std::uint32_t neighbours = 0;

@@ -28,12 +28,13 @@ void TcpEngine::acknowledged(std::uint32_t index, const Segment& segment) {
   const SeqNum ack = segment.ack;
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
+  TcbWork& work = work_of(hot);
   const auto octets = static_cast<std::uint32_t>(ack - hot.snd_una);
-  remove_acknowledged(index, octets);
+  remove_acknowledged(work, octets);
 
   // RFC 6298 (3), Karn: only what was sent once is timed; `kTcbTiming` goes with any retransmission.
   std::uint32_t echo_ms = 0;
-  bool measured = hot.has(kTcbTiming) && ack >= cold.rtt_seq;
+  bool measured = hot.has(kTcbTiming) && ack >= work.rtt_seq;
   if (measured) {
     rtt_sample(cold, now_us_ - cold.rtt_start_us, config_.tcp);
     hot.clear(kTcbTiming);
@@ -55,7 +56,7 @@ void TcpEngine::acknowledged(std::uint32_t index, const Segment& segment) {
   hot.snd_una = ack;
   hot.snd_nxt = max(hot.snd_nxt, ack);
   // Nobody waits for an orphan, so crumbs do not keep it: half a segment is progress, or all that is left.
-  if (!hot.has(kTcbOrphan) || octets >= hot.mss / 2u || cold.tx_bytes == 0) cold.retransmits = 0;
+  if (!hot.has(kTcbOrphan) || octets >= hot.mss / 2u || work.tx_bytes == 0) cold.retransmits = 0;
   hot.clear(kTcbSoftError);
   if (octets >= hot.mss) hot.set(kTcbFullSizeAcked);
   if (cold.extra != kNone) path_acknowledged(index, ack);
@@ -67,7 +68,7 @@ void TcpEngine::acknowledged(std::uint32_t index, const Segment& segment) {
     plain_ack(index, segment, octets);
   }
   // RFC 6298 (5.2).
-  if (hot.snd_una == cold.snd_max) {
+  if (hot.snd_una == hot.snd_max) {
     disarm(cold, kTimersSend);
     // Whatever this was about is over; what the next data need (RFC 8985) stays.
     if (TcbExtra* known = extra(index)) {
@@ -77,13 +78,13 @@ void TcpEngine::acknowledged(std::uint32_t index, const Segment& segment) {
     }
   }
 
-  if (hot.has(kTcbWantWritable) && cold.tx_bytes <= settings(index).send_buffer_bytes / 2) {
+  if (hot.has(kTcbWantWritable) && work.tx_bytes <= settings(index).send_buffer_bytes / 2) {
     hot.clear(kTcbWantWritable);
     if (!hot.has(kTcbOrphan)) push_event(index, EventType::kWritable);
   }
-  if (hot.has(kTcbFinSent) && ack == cold.snd_max) {
+  if (hot.has(kTcbFinSent) && ack == hot.snd_max) {
     fin_acknowledged(index, segment);
-  } else if (hot.tx_head != kNone || hot.has(kTcbFinQueued | kTcbRetransmit) || cold.extra != kNone) {
+  } else if (work.tx_head != kNone || hot.has(kTcbFinQueued | kTcbRetransmit) || cold.extra != kNone) {
     mark_dirty(index);
   }
 }
@@ -115,7 +116,7 @@ void TcpEngine::plain_ack(std::uint32_t index, const Segment& segment, std::uint
     if (!segment.has(kEce) || !hot.has(kTcbEcn)) window_grows(index, octets);
   }
   // RFC 6298 (5.3).
-  if (hot.snd_una != cold.snd_max) arm_loss_timer(index);
+  if (hot.snd_una != hot.snd_max) arm_loss_timer(index);
 }
 
 /// SEG.ACK = SND.UNA.
@@ -127,10 +128,10 @@ void TcpEngine::repeated_ack(std::uint32_t index, const Segment& segment, bool w
     return scoreboard_ack(index, segment, 0, false, 0);
   }
   probe_ack(index, segment, false);
-  if (cold.snd_max == hot.snd_una) return;
+  if (hot.snd_max == hot.snd_una) return;
   // RFC 5681 2: outstanding data, no data, no FIN, same ACK, same window. RFC 6675 2: with SACK, news of octets
   // beyond a hole is a duplicate whatever the window: a peer that grows its buffer moves it with each ACK.
-  const std::uint32_t beyond = hot.has(kTcbSack) ? sacked_beyond(segment, hot.snd_una, cold.snd_max) : 0;
+  const std::uint32_t beyond = hot.has(kTcbSack) ? sacked_beyond(segment, hot.snd_una, hot.snd_max) : 0;
   const bool duplicate = segment.payload_len == 0 && !segment.has(kFin) && (!window_moved || beyond > 0);
   // RFC 6675 4, IsLost(): more than two segments beyond the hole say what three duplicates say. They may come merged
   // into one ACK, or on the peer's own data.
@@ -164,25 +165,23 @@ void TcpEngine::enter_fin_wait_2(std::uint32_t index) {
   if (hot_[index].has(kTcbOrphan)) arm_life(index);
 }
 
-void TcpEngine::remove_acknowledged(std::uint32_t index, std::uint32_t octets) {
-  TcbHot& hot = hot_[index];
-  TcbCold& cold = cold_[index];
+void TcpEngine::remove_acknowledged(TcbWork& work, std::uint32_t octets) {
   // The rest beyond the queue is our FIN.
-  std::uint32_t data = std::min<std::uint32_t>(octets, cold.tx_bytes);
+  std::uint32_t data = std::min<std::uint32_t>(octets, work.tx_bytes);
   if (data == 0) return;
-  cold.tx_bytes = cold.tx_bytes - data;
+  work.tx_bytes = work.tx_bytes - data;
   while (data > 0) {
-    const std::uint32_t head = hot.tx_head;
-    if (head == cold.tx_cursor) cold.tx_cursor = kNone;
+    const std::uint32_t head = work.tx_head;
+    if (head == work.tx_cursor) work.tx_cursor = kNone;
     if (chunks_[head].len > data) {
       chunks_.trim_front(head, data);
       return;
     }
     data -= chunks_[head].len;
-    hot.tx_head = chunks_[head].next;
+    work.tx_head = chunks_[head].next;
     chunks_.free(head);
   }
-  if (hot.tx_head == kNone) cold.tx_tail = kNone;
+  if (work.tx_head == kNone) work.tx_tail = kNone;
 }
 
 /// Congestion avoidance with CUBIC needs its state, slow start none.

@@ -91,13 +91,13 @@ std::size_t TcpEngine::send_room(ConnectionId id) const {
   if (!alive(id)) return 0;
   const TcbHot& hot = hot_[id.index];
   if (!in(hot.state, kMaySend) || hot.has(kTcbFinQueued | kTcbAbort | kTcbDetached)) return 0;
-  const std::uint32_t used = cold_[id.index].tx_bytes;
+  const std::uint32_t used = work_or_rest(id.index).tx_bytes;
   const std::uint32_t limit = settings(id.index).send_buffer_bytes;
   return used < limit ? limit - used : 0;
 }
 
 ChunkPool::Share TcpEngine::send_share(std::uint32_t index) const {
-  return hot_[index].tx_head == kNone ? ChunkPool::Share::kSendFirst : ChunkPool::Share::kSend;
+  return work_or_rest(index).tx_head == kNone ? ChunkPool::Share::kSendFirst : ChunkPool::Share::kSend;
 }
 
 /// While somebody waits for a first block, who comes with an ACK, which has given some back, leaves one for him: he is
@@ -113,29 +113,36 @@ std::size_t TcpEngine::send(ConnectionId id, std::span<const std::uint8_t> data)
   const std::size_t room = send_room(id);
   if (!alive(id)) return 0;
   TcbHot& hot = hot_[id.index];
-  TcbCold& cold = cold_[id.index];
+  if (!awake(id.index)) {
+    // At rest and without a block of its own to work with: asked again when there is one.
+    if (room == 0 || data.empty()) return 0;
+    hot.set(kTcbWantWritable);
+    wake_later(id.index);
+    return 0;
+  }
+  TcbWork& work = work_of(hot);
   std::span<const std::uint8_t> rest = data.first(std::min(room, data.size()));
   std::size_t sent = 0;
   while (!rest.empty()) {
-    std::uint32_t taken = cold.tx_tail == kNone ? 0 : chunks_.append(cold.tx_tail, rest);
+    std::uint32_t taken = work.tx_tail == kNone ? 0 : chunks_.append(work.tx_tail, rest);
     if (taken == 0) {
       if (!send_block_free(id.index)) break;
       const std::uint32_t chunk = chunks_.allocate(send_share(id.index), promised_blocks_);
       if (chunk == kNone) break;
       taken = chunks_.append(chunk, rest);
-      if (hot.tx_head == kNone) {
-        hot.tx_head = chunk;
+      if (work.tx_head == kNone) {
+        work.tx_head = chunk;
       } else {
-        chunks_[cold.tx_tail].next = chunk;
+        chunks_[work.tx_tail].next = chunk;
       }
-      cold.tx_tail = chunk;
+      work.tx_tail = chunk;
     }
     rest = rest.subspan(taken);
     sent += taken;
   }
-  cold.tx_bytes = cold.tx_bytes + static_cast<std::uint32_t>(sent);
+  work.tx_bytes = work.tx_bytes + static_cast<std::uint32_t>(sent);
   // A connection with nothing to send that finds no block comes before those that have just been served.
-  if (hot.tx_head == kNone && !rest.empty()) starved_until_ = tick_ + 2 * kStarvedRetryTicks;
+  if (work.tx_head == kNone && !rest.empty()) starved_until_ = tick_ + 2 * kStarvedRetryTicks;
   if (sent < data.size() && in(hot.state, kMaySend) && !hot.has(kTcbFinQueued)) hot.set(kTcbWantWritable);
   if (sent > 0 || hot.has(kTcbWantWritable)) mark_dirty(id.index);
   return sent;
@@ -146,28 +153,33 @@ bool TcpEngine::send_static(ConnectionId id, std::span<const std::uint8_t> data)
   const std::size_t room = send_room(id);
   if (!alive(id)) return false;
   TcbHot& hot = hot_[id.index];
-  TcbCold& cold = cold_[id.index];
   if (!in(hot.state, kMaySend) || hot.has(kTcbFinQueued | kTcbAbort | kTcbDetached)) return false;
   if (data.empty()) return true;
-  if (data.size() > room && cold.tx_bytes > 0) {
+  if (!awake(id.index)) {
+    hot.set(kTcbWantWritable);
+    wake_later(id.index);
+    return false;
+  }
+  TcbWork& work = work_of(hot);
+  if (data.size() > room && work.tx_bytes > 0) {
     hot.set(kTcbWantWritable);
     return false;
   }
   if (data.size() > 0x3fff'ffff) return false;
-  const std::uint32_t chunk = chunks_.allocate_reference(data, hot.tx_head == kNone);
+  const std::uint32_t chunk = chunks_.allocate_reference(data, work.tx_head == kNone);
   if (chunk == kNone) {
     counters_.add(TcpCounter::kReferencesExhausted);
     hot.set(kTcbWantWritable);
     mark_dirty(id.index);
     return false;
   }
-  if (hot.tx_head == kNone) {
-    hot.tx_head = chunk;
+  if (work.tx_head == kNone) {
+    work.tx_head = chunk;
   } else {
-    chunks_[cold.tx_tail].next = chunk;
+    chunks_[work.tx_tail].next = chunk;
   }
-  cold.tx_tail = chunk;
-  cold.tx_bytes = cold.tx_bytes + static_cast<std::uint32_t>(data.size());
+  work.tx_tail = chunk;
+  work.tx_bytes = work.tx_bytes + static_cast<std::uint32_t>(data.size());
   mark_dirty(id.index);
   return true;
 }
@@ -184,7 +196,7 @@ void TcpEngine::shutdown(ConnectionId id) {
   hot.set(kTcbFinQueued);
   hot.clear(kTcbWantWritable);
   enter_closing_state(id.index);
-  mark_dirty(id.index);
+  visit(id.index);
 }
 
 /// "In any case, enter FIN-WAIT-1 state" (or LAST-ACK): the state moves with the call, the FIN follows the queued data.
@@ -194,7 +206,7 @@ void TcpEngine::enter_closing_state(std::uint32_t index) {
   switch (hot.state.get()) {
     case TcpState::kSynReceived:
       // Queued data wait for ESTABLISHED, and the FIN behind them.
-      if (hot.tx_head == kNone) transition(hot, TcpState::kFinWait1);
+      if (work_of(hot).tx_head == kNone) transition(hot, TcpState::kFinWait1);
       break;
     case TcpState::kEstablished:
       transition(hot, TcpState::kFinWait1);
@@ -220,7 +232,7 @@ void TcpEngine::close(ConnectionId id) {
   }
   if (hot.state == TcpState::kFinWait2) arm_life(id.index);
   shutdown(id);
-  if (cold_[id.index].rx_bytes > 0 && alive(id)) mark_dirty(id.index);
+  if (work_or_rest(id.index).rx_bytes > 0 && alive(id)) mark_dirty(id.index);
 }
 
 /// 3.10.5.
@@ -233,7 +245,7 @@ void TcpEngine::abort(ConnectionId id) {
     return;
   }
   hot.set(kTcbAbort | kTcbOrphan);
-  mark_dirty(id.index);
+  visit(id.index);
 }
 
 void TcpEngine::abort_all() {
@@ -245,7 +257,7 @@ void TcpEngine::abort_all() {
 std::size_t TcpEngine::read(ConnectionId id, std::span<const std::span<std::uint8_t>> out, bool peek) {
   if (!alive(id) || hot_[id.index].has(kTcbReadPending | kTcbOrphan)) return 0;
   std::size_t total = 0;
-  std::uint32_t chunk = hot_[id.index].rx_head;
+  std::uint32_t chunk = work_or_rest(id.index).rx_head;
   std::size_t offset = 0;
   for (std::span<std::uint8_t> part : out) {
     while (!part.empty() && chunk != kNone) {
@@ -266,22 +278,23 @@ std::size_t TcpEngine::read(ConnectionId id, std::span<const std::span<std::uint
 std::size_t TcpEngine::discard(ConnectionId id, std::size_t octets) {
   if (!alive(id) || hot_[id.index].has(kTcbReadPending | kTcbOrphan)) return 0;
   TcbHot& hot = hot_[id.index];
-  TcbCold& cold = cold_[id.index];
+  if (hot.work == kNone) return 0;
+  TcbWork& work = work_of(hot);
   std::size_t rest = octets;
-  while (rest > 0 && hot.rx_head != kNone) {
-    const std::uint32_t head = hot.rx_head;
+  while (rest > 0 && work.rx_head != kNone) {
+    const std::uint32_t head = work.rx_head;
     const std::uint32_t n = static_cast<std::uint32_t>(std::min<std::size_t>(rest, chunks_[head].len));
     rest -= n;
-    cold.rx_bytes = cold.rx_bytes - n;
+    work.rx_bytes = work.rx_bytes - n;
     if (n < chunks_[head].len) {
       chunks_.trim_front(head, n);
       break;
     }
-    hot.rx_head = chunks_[head].next;
-    if (hot.rx_head == kNone) cold.rx_tail = kNone;
+    work.rx_head = chunks_[head].next;
+    if (work.rx_head == kNone) work.rx_tail = kNone;
     chunks_.free(head);
   }
-  if (hot.rx_head == kNone && hot.has(kTcbFinReceived)) {
+  if (work.rx_head == kNone && hot.has(kTcbFinReceived)) {
     hot.set(kTcbFinDelivered);
     if (hot.has(kTcbDetached)) finish_detached(id.index);
   }
@@ -296,7 +309,7 @@ ConnectionStatus TcpEngine::status(ConnectionId id) const {
   status.alive = true;
   status.peer_finished = hot.has(kTcbFinReceived);
   status.send_ended = hot.has(kTcbFinQueued | kTcbAbort | kTcbDetached);
-  status.readable = cold_[id.index].rx_bytes;
+  status.readable = work_or_rest(id.index).rx_bytes;
   // With no free block send() would take nothing: saying otherwise makes a poll() loop spin.
   const bool blocks = send_block_free(id.index);
   status.send_room = blocks ? static_cast<std::uint32_t>(send_room(id)) : 0;
@@ -308,7 +321,8 @@ ConnectionStatus TcpEngine::status(ConnectionId id) const {
 bool TcpEngine::resume(ConnectionId id) {
   if (!resume_allowed_ || !alive(id)) return false;
   const TcbHot& hot = hot_[id.index];
-  if (hot.rx_head == kNone || hot.has(kTcbReadPending | kTcbOrphan) || n_events_ + 64 > kMaxEvents) return false;
+  if (work_or_rest(id.index).rx_head == kNone || hot.has(kTcbReadPending | kTcbOrphan) || n_events_ + 64 > kMaxEvents)
+    return false;
   offer(id.index);
   return true;
 }

@@ -15,6 +15,17 @@ std::uint32_t TcpEngine::challenge_budget() const {
   return static_cast<std::uint32_t>((limit + 1) / 2 + (limit == 0 ? 0 : random % limit));
 }
 
+AnswerMark TcpEngine::connection_mark(std::uint32_t index) const { return {hot_[index].generation, index, tick_}; }
+
+/// Half-open ones beside them: the top bit is no part of an index.
+AnswerMark TcpEngine::handshake_mark(std::uint32_t entry) const {
+  return {syn_[entry].iss.value(), entry | 0x8000'0000u, tick_};
+}
+
+AnswerMark TcpEngine::time_wait_mark(RefKind kind, std::uint32_t entry, const TimeWaitState& state) const {
+  return {state.snd_nxt.value(), entry | (kind == RefKind::kTimeWait4 ? 0x4000'0000u : 0xc000'0000u), tick_};
+}
+
 /// Whether this connection may answer now. The memory is shared by connections 1,024 apart, so that it has a bound: one
 /// that is thrown out may answer once more, within the limit of the shard.
 bool TcpEngine::answer_allowed(AnswerMark who) {

@@ -15,7 +15,7 @@ void tell_peer(TcbHot& hot) {
 }
 
 std::uint32_t flight_size(const CongestionFlow& flow) {
-  return std::min(static_cast<std::uint32_t>(flow.cold.snd_max - flow.hot.snd_una), flow.cold.cwnd);
+  return std::min(static_cast<std::uint32_t>(flow.hot.snd_max - flow.hot.snd_una), flow.cold.cwnd);
 }
 
 void remember(const CongestionFlow& flow) {
@@ -75,7 +75,7 @@ void congestion_enter_recovery(const CongestionFlow& flow) {
     remember(flow);
     cold.ssthresh = congestion_ssthresh(flow);
   }
-  cold.recover = cold.snd_max;
+  cold.recover = flow.hot.snd_max;
   cold.cwnd = cold.ssthresh + 3u * flow.hot.mss;
   flow.hot.set(kTcbInRecovery);
   tell_peer(flow.hot);
@@ -94,7 +94,7 @@ void congestion_on_timeout(const CongestionFlow& flow, bool first) {
   }
   cold.cwnd = flow.hot.mss;
   // RFC 6582 4: duplicate ACKs for what was sent before the timeout must not start a recovery.
-  cold.recover = cold.snd_max;
+  cold.recover = flow.hot.snd_max;
   flow.hot.clear(kTcbInRecovery);
   cold.duplicate_acks = 0;
   tell_peer(flow.hot);
@@ -104,16 +104,16 @@ bool congestion_on_ecn(const CongestionFlow& flow) {
   TcbCold& cold = flow.cold;
   // Without a state `recover` marks the window: a loss within it is then left to the retransmission timeout.
   const bool again = flow.state != nullptr ? reduced_by_ecn(flow) : flow.hot.snd_una <= cold.recover;
-  if (flow.hot.has(kTcbInRecovery) || again || cold.snd_max == flow.hot.snd_una) return false;
+  if (flow.hot.has(kTcbInRecovery) || again || flow.hot.snd_max == flow.hot.snd_una) return false;
   cold.ssthresh = congestion_ssthresh(flow);
   cold.cwnd = std::min(cold.cwnd, cold.ssthresh);
   if (flow.state != nullptr) {
     flow.state->active = true;
     flow.state->undo.valid = false;  // what the network itself says is not spurious
     flow.state->ecn_reduced = true;
-    flow.state->ecn_until = cold.snd_max;
+    flow.state->ecn_until = flow.hot.snd_max;
   } else {
-    cold.recover = cold.snd_max;
+    cold.recover = flow.hot.snd_max;
   }
   tell_peer(flow.hot);
   return true;

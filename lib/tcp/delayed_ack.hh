@@ -37,16 +37,16 @@ inline void ack_quickly(const TcbHot& hot, TcbCold& cold, const TcpConfig& confi
 }
 
 /// Data in order has arrived: whether its ACK must leave now. More than one full segment is acknowledged at once.
-[[nodiscard]] inline bool ack_now(const TcbHot& hot, TcbCold& cold, const TcpConfig& config) {
+[[nodiscard]] inline bool ack_now(const TcbHot& hot, TcbCold& cold, const TcbWork& work, const TcpConfig& config) {
   cold.ack_mode |= kAckAnswerable;
   const bool quick = (cold.ack_mode & kAckQuickMask) != 0 && (cold.ack_mode & kAckPingpong) == 0;
-  return quick || config.delayed_ack_ms == 0 || static_cast<std::uint32_t>(hot.rcv_nxt - cold.last_ack_sent) > hot.mss;
+  return quick || config.delayed_ack_ms == 0 || static_cast<std::uint32_t>(hot.rcv_nxt - work.last_ack_sent) > hot.mss;
 }
 
 /// A segment with an ACK leaves.
-inline void ack_sent(const TcbHot& hot, TcbCold& cold) {
-  if ((cold.ack_mode & kAckQuickMask) != 0 && cold.last_ack_sent != hot.rcv_nxt) --cold.ack_mode;
-  cold.last_ack_sent = hot.rcv_nxt;
+inline void ack_sent(const TcbHot& hot, TcbCold& cold, TcbWork& work) {
+  if ((cold.ack_mode & kAckQuickMask) != 0 && work.last_ack_sent != hot.rcv_nxt) --cold.ack_mode;
+  work.last_ack_sent = hot.rcv_nxt;
 }
 
 /// New data leaves, `since_heard_ms` after the peer's last segment: an answer, if it comes within the delay.

@@ -9,9 +9,15 @@
 namespace tidegate {
 namespace {
 
-/// Enough for every connection to have one reference to constant memory queued, and half as many for those with more.
+std::uint32_t active_of(const TcpEngineConfig& config) {
+  return config.active == 0 ? default_active(config.connections) : std::min(config.active, config.connections);
+}
+
+/// Enough for every connection at work to have one reference to constant memory queued, and half as many for those with
+/// more.
 std::uint32_t reference_chunks(const TcpEngineConfig& config) {
-  return config.connections + config.connections / 2 + 3;
+  const std::uint32_t active = active_of(config);
+  return active + active / 2 + 3;
 }
 
 /// RFC 7323 2.3: the smallest shift that lets the window field express the buffer.
@@ -69,6 +75,8 @@ TcpEngine::TcpEngine(const TcpEngineConfig& config, Instant start, DropCounters&
       pool_v6_(config.connections_v6, memory),
       hot_(config.connections, memory),
       cold_(config.connections, memory),
+      works_(active_of(config), config.connections, memory),
+      dirty_(active_of(config), memory),
       pairs_(config.connections_v6, memory),
       extra_pool_(config.transfers, memory),
       extras_(config.transfers, memory),
@@ -96,6 +104,8 @@ std::vector<std::pair<const char*, std::size_t>> TcpEngine::memory_need(const Tc
       {"connections, hot half",
        array_bytes(std::size_t{config.connections} * sizeof(TcbHot)) + pool(config.connections)},
       {"connections, cold half", array_bytes(std::size_t{config.connections} * sizeof(TcbCold))},
+      {"connections at work",
+       WorkPool::memory_bytes(active_of(config), config.connections) + DirtyQueue::memory_bytes(active_of(config))},
       {"IPv6 addresses",
        array_bytes(std::size_t{config.connections_v6} * sizeof(AddressPairV6)) + pool(config.connections_v6)},
       {"transfer state", array_bytes(std::size_t{config.transfers} * sizeof(TcbExtra)) + pool(config.transfers)},
@@ -149,6 +159,7 @@ bool TcpEngine::matches(std::uint32_t ref, const FlowKey& key) const {
     case RefKind::kTcb: {
       const TcbHot& hot = hot_[index];
       if (hot.ports != key.ports()) return false;
+      works_.prefetch(hot.work);
       if (!hot.has(kTcbV6)) {
         return hot.remote_address == key.remote.v4_value() && hot.local_address == key.local.v4_value() && key.is_v4();
       }
@@ -170,7 +181,6 @@ void TcpEngine::prefetch_entry(std::uint32_t ref) const {
     case RefKind::kTcb:
       __builtin_prefetch(&hot_[index]);
       __builtin_prefetch(&cold_[index]);
-      __builtin_prefetch(reinterpret_cast<const std::uint8_t*>(&cold_[index]) + 64);
       wheel_.prefetch(index);
       break;
     case RefKind::kTimeWait4:
@@ -216,6 +226,11 @@ std::uint32_t TcpEngine::allocate_tcb(const FlowKey& key, SeqNum iss, std::uint3
       return kNone;
     }
   }
+  if (!take_work(index)) {
+    if (v6) pool_v6_.free(pair);
+    pool_.free(index);
+    return kNone;
+  }
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   if (v6) {
@@ -240,14 +255,13 @@ std::uint32_t TcpEngine::allocate_tcb(const FlowKey& key, SeqNum iss, std::uint3
   hot.rcv_nxt = SeqNum{};
   hot.rcv_adv = SeqNum{};
   hot.user = 0;
-  hot.tx_head = hot.rx_head = kNone;
   hot.path = 0;
   hot.service = hot.listener = 0;
   hot.snd_una = hot.snd_nxt = iss;
 
   cold = TcbCold{};
-  cold.snd_max = cold.recover = iss;
-  cold.tx_tail = cold.rx_tail = cold.reassembly_head = cold.tx_cursor = cold.next_dirty = cold.extra = kNone;
+  hot.snd_max = cold.recover = iss;
+  cold.extra = kNone;
   cold.ts_offset = ts_offset;
   cold.last_heard_tick = tick_;
   rtt_reset(cold, config_.tcp);
@@ -258,6 +272,7 @@ std::uint32_t TcpEngine::allocate_tcb(const FlowKey& key, SeqNum iss, std::uint3
 void TcpEngine::free_unused(std::uint32_t index) {
   TcbHot& hot = hot_[index];
   if (hot.has(kTcbV6)) pool_v6_.free(hot.local_address);
+  works_.free(hot.work);
   hot.generation = hot.generation + 1;  // even: free
   pool_.free(index);
 }
@@ -282,13 +297,7 @@ void TcpEngine::mark_dirty(std::uint32_t index) {
   TcbHot& hot = hot_[index];
   if (hot.has(kTcbDirty | kTcbDead)) return;
   hot.set(kTcbDirty);
-  cold_[index].next_dirty = kNone;
-  if (dirty_tail_ == kNone) {
-    dirty_head_ = index;
-  } else {
-    cold_[dirty_tail_].next_dirty = index;
-  }
-  dirty_tail_ = index;
+  dirty_.push(index);
 }
 
 void TcpEngine::push_event(std::uint32_t index, EventType type, std::span<const std::uint8_t> data,
@@ -302,11 +311,11 @@ std::span<Event> TcpEngine::take_events() {
   // kClosed is any connection's last event, so the dead are told of after everything else that happened in this burst.
   while (dying_head_ != kNone && n_events_ < kMaxEvents) {
     const std::uint32_t index = dying_head_;
-    TcbCold& cold = cold_[index];
-    dying_head_ = cold.tx_cursor;
+    TcbWork& work = work_of(index);
+    dying_head_ = work.tx_cursor;
     if (dying_head_ == kNone) dying_tail_ = kNone;
-    push_event(index, EventType::kClosed, {}, static_cast<CloseReason>(cold.close_reason));
-    cold.tx_cursor = dead_head_;
+    push_event(index, EventType::kClosed, {}, static_cast<CloseReason>(cold_[index].close_reason));
+    work.tx_cursor = dead_head_;
     dead_head_ = index;
   }
   const std::span<Event> events(event_buffers_[event_buffer_].data(), n_events_);
@@ -319,6 +328,7 @@ void TcpEngine::release(std::uint32_t index, CloseReason reason, TcpState via) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   if (hot.has(kTcbDead)) return;
+  TcbWork& work = work_of(hot);
   if (!hot.has(kTcbDetached)) {
     table_.erase(hash_of(key_of(index)), make_ref(RefKind::kTcb, index));
     transition(hot, via);
@@ -329,28 +339,27 @@ void TcpEngine::release(std::uint32_t index, CloseReason reason, TcpState via) {
   cold.close_reason = static_cast<std::uint8_t>(reason);
   hot.set(kTcbDead);
   if (!hot.has(kTcbAnnounced)) {
-    cold.tx_cursor = dead_head_;
+    work.tx_cursor = dead_head_;
     dead_head_ = index;
     return;
   }
   counters_.add(
       static_cast<TcpCounter>(static_cast<unsigned>(TcpCounter::kClosedNormal) + static_cast<unsigned>(reason)));
-  cold.tx_cursor = kNone;
+  work.tx_cursor = kNone;
   if (dying_tail_ == kNone) {
     dying_head_ = index;
   } else {
-    cold_[dying_tail_].tx_cursor = index;
+    work_of(dying_tail_).tx_cursor = index;
   }
   dying_tail_ = index;
 }
 
 void TcpEngine::free_queues(std::uint32_t index) {
-  TcbHot& hot = hot_[index];
-  TcbCold& cold = cold_[index];
-  chunks_.free_list(hot.tx_head);
-  chunks_.free_list(hot.rx_head);
-  chunks_.free_list(cold.reassembly_head);
-  hot.tx_head = hot.rx_head = cold.reassembly_head = kNone;
+  TcbWork& work = work_of(index);
+  chunks_.free_list(work.tx_head);
+  chunks_.free_list(work.rx_head);
+  chunks_.free_list(work.reassembly_head);
+  work.tx_head = work.rx_head = work.reassembly_head = kNone;
 }
 
 void TcpEngine::finish() {
@@ -358,14 +367,15 @@ void TcpEngine::finish() {
   dead_head_ = kNone;
   while (index != kNone) {
     TcbHot& hot = hot_[index];
-    const std::uint32_t next = cold_[index].tx_cursor;
+    const std::uint32_t next = work_of(index).tx_cursor;
     if (hot.has(kTcbDirty)) {
       // output() has still to pass over it.
-      cold_[index].tx_cursor = dead_head_;
+      work_of(index).tx_cursor = dead_head_;
       dead_head_ = index;
     } else {
       free_queues(index);
       free_extra(index);
+      works_.free(hot.work);
       if (hot.has(kTcbV6)) pool_v6_.free(hot.local_address);
       // Odd while in use, even while free: a snapshot reader can tell, and no id comes back within 2^31 lives of the
       // slot.
@@ -397,8 +407,13 @@ std::uint32_t TcpEngine::snapshot(std::uint32_t first_bucket, std::size_t max,
           const TcbHot& hot = hot_[index];
           const std::uint32_t generation = hot.generation;
           row.state = hot.state;
-          row.receive_queue_bytes = cold_[index].rx_bytes;
-          row.send_queue_bytes = cold_[index].tx_bytes;
+          const std::uint32_t work = hot.work;
+          if (work < works_.size()) {
+            row.receive_queue_bytes = works_[work].rx_bytes;
+            row.send_queue_bytes = works_[work].tx_bytes;
+            // It went to rest meanwhile, and the block to somebody else.
+            if (hot.work != work) row.receive_queue_bytes = row.send_queue_bytes = 0;
+          }
           const std::uint32_t ports = hot.ports;
           row.key.local_port = static_cast<std::uint16_t>(ports >> 16);
           row.key.remote_port = static_cast<std::uint16_t>(ports);

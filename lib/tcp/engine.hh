@@ -43,6 +43,7 @@
 #include "tcp/tcb.hh"
 #include "tcp/time_wait.hh"
 #include "tcp/transfer_facts.hh"
+#include "tcp/work_pool.hh"
 #include "timer/timer_wheel.hh"
 #include "wire/decode.hh"
 #include "wire/segment.hh"
@@ -73,7 +74,7 @@ class TcpEngine {
   /// Visits every connection that owes something.
   void output();
   /// Whether events wait to be taken or connections to be visited.
-  [[nodiscard]] bool unsettled() const { return n_events_ > 0 || dying_head_ != kNone || dirty_head_ != kNone; }
+  [[nodiscard]] bool unsettled() const { return n_events_ > 0 || dying_head_ != kNone || !dirty_.empty(); }
   /// Frees the connections that died in this burst. Call when their kClosed events have been delivered.
   void finish();
   /// Runs at most `budget` expiries of both kinds; returns how many.
@@ -118,11 +119,12 @@ class TcpEngine {
   [[nodiscard]] bool alive(ConnectionId id) const;
   [[nodiscard]] const TcbHot* hot(ConnectionId id) const { return alive(id) ? &hot_[id.index] : nullptr; }
   [[nodiscard]] const TcbCold& cold(ConnectionId id) const { return cold_[id.index]; }
+  /// What a connection at rest has not got reads as it would be: nothing queued, nothing ahead.
+  [[nodiscard]] const TcbWork& work_or_rest(std::uint32_t index) const { return works_.look(hot_[index].work); }
   [[nodiscard]] TcbHot& hot_at(std::uint32_t index) { return hot_[index]; }
   [[nodiscard]] FlowKey key_of(std::uint32_t index) const;
   /// Milliseconds since a tick of one of its fields.
   [[nodiscard]] std::uint32_t ticks_since(std::uint32_t tick) const { return tick_ - tick; }
-  /// What our SYN says.
   [[nodiscard]] std::uint16_t announced_mss(std::uint32_t index) const;
   [[nodiscard]] const Chunk& chunk(std::uint32_t i) const { return chunks_[i]; }
   [[nodiscard]] const TcpCounters& counters() const { return counters_; }
@@ -137,6 +139,8 @@ class TcpEngine {
   [[nodiscard]] std::uint32_t listeners_on_cookies() const;
   [[nodiscard]] std::uint32_t time_wait() const { return time_wait4_.alive() + time_wait6_.alive(); }
   [[nodiscard]] std::uint32_t buffers_in_use() const { return chunks_.in_use(); }
+  /// Those that have a work block.
+  [[nodiscard]] std::uint32_t active() const { return works_.in_use(); }
   [[nodiscard]] std::uint32_t transfers_in_use() const { return extra_pool_.in_use(); }
   [[nodiscard]] std::uint32_t segments_in_use() const { return scoreboard_.in_use(); }
   [[nodiscard]] std::span<const TcpListener> listeners() const { return {listeners_.data(), n_listeners_}; }
@@ -174,6 +178,17 @@ class TcpEngine {
   /// Out of the table, timers off, kClosed announced; the slot is freed by finish().
   void release(std::uint32_t index, CloseReason reason, TcpState via = TcpState::kClosed);
   void free_queues(std::uint32_t index);
+  // rest.cc. What a connection at work has; those that may be at rest are woken first, at every way in.
+  [[nodiscard]] TcbWork& work_of(const TcbHot& hot) { return works_[hot.work]; }
+  [[nodiscard]] TcbWork& work_of(std::uint32_t index) { return works_[hot_[index].work]; }
+  [[nodiscard]] bool awake(std::uint32_t index) { return hot_[index].work != kNone || wake(index); }
+  [[nodiscard]] bool take_work(std::uint32_t index);
+  [[nodiscard]] bool wake(std::uint32_t index);
+  void wake_later(std::uint32_t index);
+  void visit(std::uint32_t index);
+  [[nodiscard]] bool timer_at_rest(std::uint32_t index);
+  [[nodiscard]] bool may_rest(const TcbHot& hot, const TcbWork& work) const;
+  void reclaim_works();
   /// What the connection needs only for now (extra.hh); nullptr if it has none.
   [[nodiscard]] TcbExtra* extra(std::uint32_t index) {
     const std::uint32_t i = cold_[index].extra;
@@ -199,10 +214,7 @@ class TcpEngine {
     return {hot_[index], cold_[index], known == nullptr ? nullptr : &known->congestion,
             config_.tcp, now_ms_,      settings(index).congestion};
   }
-  [[nodiscard]] CongestionFlow flow_with_state(std::uint32_t index) {
-    static_cast<void>(want_extra(index));
-    return flow(index);
-  }
+  [[nodiscard]] CongestionFlow flow_with_state(std::uint32_t index);
   [[nodiscard]] ConnectionId id_of(std::uint32_t index) const { return {index, hot_[index].generation}; }
   void mark_dirty(std::uint32_t index);
   void push_event(std::uint32_t index, EventType type, std::span<const std::uint8_t> data = {},
@@ -210,7 +222,7 @@ class TcpEngine {
   void drop(Drop reason) { drops_.add(reason); }
 
   // invariants.cc
-  [[nodiscard]] std::string broken_connection(std::uint32_t index, std::uint32_t& pieces) const;
+  [[nodiscard]] std::string broken_connection(std::uint32_t index, std::uint32_t& pieces, std::uint32_t& awake) const;
 
   // segment_arrives.cc: RFC 9293 3.10.7
   void segment_arrives(const Segment& segment, std::uint64_t hash, std::uint32_t ref);
@@ -225,7 +237,7 @@ class TcpEngine {
   void update_send_window(TcbHot& hot, TcbCold& cold, const Segment& segment);
 
   // lanes.cc: each false when the reference must do it; nothing has been changed then
-  [[nodiscard]] bool fits_lane(const TcbHot& hot, const TcbCold& cold, const Segment& segment) const;
+  [[nodiscard]] bool fits_lane(const TcbHot&, const TcbCold&, const TcbWork&, const Segment& segment) const;
   bool lane_arrives(std::uint32_t index, const Segment& segment);
   bool lane_handshake(std::uint32_t index, const Segment& segment);
   bool lane_output(std::uint32_t index);
@@ -239,28 +251,21 @@ class TcpEngine {
   void ecn_echoed(std::uint32_t index);
   void window_grows(std::uint32_t index, std::uint32_t octets);
   void plain_ack(std::uint32_t index, const Segment& segment, std::uint32_t octets);
-  void remove_acknowledged(std::uint32_t index, std::uint32_t octets);
+  void remove_acknowledged(TcbWork& work, std::uint32_t octets);
 
   // challenge.cc: answers that anybody can ask for
   void challenge_ack(std::uint32_t index);
   void answer_unacceptable(std::uint32_t index, const Segment& segment);
-  [[nodiscard]] AnswerMark connection_mark(std::uint32_t index) const { return {hot_[index].generation, index, tick_}; }
-  /// Half-open ones beside them: the top bit is no part of an index.
-  [[nodiscard]] AnswerMark handshake_mark(std::uint32_t entry) const {
-    return {syn_[entry].iss.value(), entry | 0x8000'0000u, tick_};
-  }
-  [[nodiscard]] AnswerMark time_wait_mark(RefKind kind, std::uint32_t entry, const TimeWaitState& state) const {
-    return {state.snd_nxt.value(), entry | (kind == RefKind::kTimeWait4 ? 0x4000'0000u : 0xc000'0000u), tick_};
-  }
+  [[nodiscard]] AnswerMark connection_mark(std::uint32_t index) const;
+  [[nodiscard]] AnswerMark handshake_mark(std::uint32_t entry) const;
+  [[nodiscard]] AnswerMark time_wait_mark(RefKind kind, std::uint32_t entry, const TimeWaitState& state) const;
   [[nodiscard]] bool answer_allowed(AnswerMark who);
   [[nodiscard]] bool challenge_allowed(AnswerMark who);
   [[nodiscard]] std::uint32_t challenge_budget() const;
 
   // icmp_errors.cc
   void report_unreachable(std::uint32_t index, bool hard, CloseReason reason);
-  [[nodiscard]] CloseReason give_up_reason(std::uint32_t index) const {
-    return hot_[index].has(kTcbSoftError) ? CloseReason::kUnreachable : CloseReason::kTimeout;
-  }
+  [[nodiscard]] CloseReason give_up_reason(std::uint32_t index) const;
 
   // path_mtu.cc
   [[nodiscard]] std::uint32_t packet_headers(std::uint32_t index) const;
@@ -273,12 +278,10 @@ class TcpEngine {
   // listen.cc: passive opens, until their handshake is over
   void listen_arrives(const Segment& segment, std::uint64_t hash, TcpListener& listener);  // 3.10.7.2
   void answer_syn(const Segment& segment, std::uint64_t hash, TcpListener& listener);
-  [[nodiscard]] bool entry_available(const TcpListener& listener) const {
-    return listener.syn_received < listener.backlog && !syn_.full();
-  }
+  [[nodiscard]] bool entry_available(const TcpListener& listener) const;
   void add_syn_entry(const Segment& segment, std::uint64_t hash, TcpListener& listener);
   void syn_received_arrives(std::uint32_t entry, const Segment& segment, std::uint64_t hash);  // 3.10.7.4
-  [[nodiscard]] bool tcb_available(const FlowKey& key) const;
+  [[nodiscard]] bool tcb_available(const FlowKey& key);
   [[nodiscard]] SynOptions negotiate(const Segment& segment) const;
   void apply_options(std::uint32_t index, const SynOptions& options);
   [[nodiscard]] std::uint16_t syn_window() const;
@@ -399,8 +402,8 @@ class TcpEngine {
   void resend_first(std::uint32_t index);
   void reply_reset(const Segment& segment);
   void fill_header(std::uint32_t index, TxIntent& intent, SeqNum seq, std::uint8_t flags);
-  [[nodiscard]] std::uint16_t advertise_window(std::uint32_t index);
-  [[nodiscard]] std::uint32_t receive_space(std::uint32_t index) const;
+  [[nodiscard]] std::uint16_t advertise_window(std::uint32_t index, const TcbWork& work);
+  [[nodiscard]] std::uint32_t receive_space(std::uint32_t index, const TcbWork& work) const;
   void locate_payload(std::uint32_t index, SeqNum seq, TxIntent& intent);
 
   // timers.cc
@@ -443,6 +446,8 @@ class TcpEngine {
   IndexPool pool_v6_;
   FixedArray<TcbHot> hot_;
   FixedArray<TcbCold> cold_;
+  WorkPool works_;
+  DirtyQueue dirty_;
   FixedArray<AddressPairV6> pairs_;
   IndexPool extra_pool_;
   FixedArray<TcbExtra> extras_;
@@ -466,8 +471,6 @@ class TcpEngine {
   Published<bool> draining_{false};
 
   std::optional<SeqNum> iss_floor_;
-  std::uint32_t dirty_head_ = kNone;
-  std::uint32_t dirty_tail_ = kNone;
   /// Dead connections whose kClosed is still to be told, oldest first, and those that finish() may free.
   std::uint32_t dying_head_ = kNone;
   std::uint32_t dying_tail_ = kNone;

@@ -2,6 +2,7 @@
 /// What a TcpEngine is made from and told of: its sizes and secrets, listeners, active opens; and what it shows of a
 /// connection. Values. Thread rule: none. Units are in the names.
 
+#include <algorithm>
 #include <cstdint>
 
 #include "base/hash.hh"
@@ -23,6 +24,8 @@ struct TcpEngineConfig {
   /// Passive opens in SYN-RECEIVED, all listeners together, both families.
   std::uint32_t syn_received = 0;
   std::uint32_t buffers = 0;
+  /// Connections that can be at work at once (TcbWork); 0: default_active().
+  std::uint32_t active = 0;
   /// How many connections can have a TcbExtra at once.
   std::uint32_t transfers = 0;
   /// Segments in flight that can be recorded, of all connections.
@@ -39,6 +42,12 @@ struct TcpEngineConfig {
   /// Wall clock less the clock of `now`: what nodes that share cookie keys agree on.
   std::int64_t wall_clock_offset_ms = 0;
 };
+
+/// As many as connections while that is cheap; of more, the most are idle.
+[[nodiscard]] constexpr std::uint32_t default_active(std::uint32_t connections) {
+  constexpr std::uint32_t kEnough = 262'144;
+  return std::min(connections, std::max(kEnough, connections / 16));
+}
 
 /// An active open's parameters; see stack/service.hh for the public form.
 struct OpenRequest {

@@ -27,6 +27,11 @@ TcbExtra* TcpEngine::take_extra(std::uint32_t index, std::uint32_t reserve) {
   return &fresh;
 }
 
+CongestionFlow TcpEngine::flow_with_state(std::uint32_t index) {
+  static_cast<void>(want_extra(index));
+  return flow(index);
+}
+
 void TcpEngine::free_extra(std::uint32_t index) {
   TcbCold& cold = cold_[index];
   if (cold.extra == kNone) return;
@@ -52,7 +57,7 @@ void TcpEngine::settle_extra(std::uint32_t index) {
 void TcpEngine::forget_idle(std::uint32_t index) {
   const TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
-  if (cold.tx_bytes > 0 || cold.snd_max != hot.snd_una || hot.has(kTcbInRecovery)) return;
+  if (work_or_rest(index).tx_bytes > 0 || hot.snd_max != hot.snd_una || hot.has(kTcbInRecovery)) return;
   TcbExtra& extra = extras_[cold.extra];
   disarm(cold, kTimerPacing);
   extra.congestion = CongestionState{};

@@ -1,6 +1,6 @@
 #pragma once
 /// What a connection needs only while something goes on: data out of order, loss recovery, congestion state beyond a
-/// window, options its service set, a path MTU of its own. Kept apart so that an idle connection stays at 192 octets.
+/// window, options its service set, a path MTU of its own. Kept apart so that an idle connection stays at 128 octets.
 /// Each part is a struct of its own with its own owner (source file) and its own idle(): when every part is idle, the
 /// whole goes back to the pool.
 ///

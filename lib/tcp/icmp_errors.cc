@@ -64,7 +64,7 @@ void TcpEngine::icmp_error(const OtherPacket& error) {
   if (ref == kNone || kind_of(ref) != RefKind::kTcb) return drop(Drop::kIcmpNoConnection);
   const std::uint32_t index = ref & kRefIndexMask;
   const TcbHot& hot = hot_[index];
-  const bool in_flight = hot.snd_una <= error.embedded_seq && error.embedded_seq < cold_[index].snd_max;
+  const bool in_flight = hot.snd_una <= error.embedded_seq && error.embedded_seq < hot_[index].snd_max;
   if (!in_flight) return drop(Drop::kIcmpBadSequence);
   if (error.error == IcmpError::kPacketTooBig) return path_mtu_reported(index, error);
   const Meaning meaning = meaning_of(error);
@@ -83,6 +83,11 @@ void TcpEngine::report_unreachable(std::uint32_t index, bool hard, CloseReason r
   if (hot.has(kTcbAnnounced) && !hot.has(kTcbOrphan) && n_events_ + 64 <= kMaxEvents) {
     push_event(index, EventType::kSoftError, {}, CloseReason::kUnreachable);
   }
+}
+
+/// What a service is told when nobody answers any more.
+CloseReason TcpEngine::give_up_reason(std::uint32_t index) const {
+  return hot_[index].has(kTcbSoftError) ? CloseReason::kUnreachable : CloseReason::kTimeout;
 }
 
 }  // namespace tidegate

@@ -25,8 +25,8 @@ constexpr std::uint32_t kNotInLane =
 
 }  // namespace
 
-/// Whether the segment needs no more than the lane does. Reads both halves of the TCB, changes nothing.
-bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const Segment& segment) const {
+/// Whether the segment needs no more than the lane does. Reads all parts of the TCB, changes nothing.
+bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork& work, const Segment& segment) const {
   // First to fourth step of 3.10.7.4 at once: no RST, SYN or URG, none of ECN's flags, an ACK.
   const unsigned control = segment.flags & ~(kPsh | kFin);
   if (control != kAck || segment.ecn == 3 || segment.sack_count != 0) return false;
@@ -35,7 +35,7 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const Segment&
   const std::uint32_t len = segment.seq_len();
   const std::int32_t window = hot.rcv_adv - hot.rcv_nxt;
   if (segment.seq != hot.rcv_nxt || window <= 0 || len > static_cast<std::uint32_t>(window)) return false;
-  if (cold.reassembly_head != kNone) return false;
+  if (work.reassembly_head != kNone) return false;
   if (len > 0 && !in(hot.state, kReceiving)) return false;
   // Data for a service that has gone end with a reset; data after a pause are acknowledged quickly.
   if (segment.payload_len > 0 && (hot.has(kTcbOrphan) || tick_ - cold.last_heard_tick > cold.rto_ms)) return false;
@@ -44,22 +44,23 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const Segment&
   if (hot.has(kTcbTimestamps) && static_cast<std::int32_t>(segment.ts_value - cold.ts_recent) < 0) return false;
   if (segment.has_option(kOptUserTimeout)) return false;
   // It acknowledges something new, or there is nothing to acknowledge: no duplicate ACK. No window to probe.
-  if (segment.ack > cold.snd_max || (cold.timers & kTimerPersist) != 0) return false;
+  if (segment.ack > hot.snd_max || (cold.timers & kTimerPersist) != 0) return false;
   if (segment.ack > hot.snd_una) return true;
   // A tail loss probe may have been needless, which such an ACK tells (RFC 8985 7.4.2).
   const bool probing = cold.extra != kNone && extras_[cold.extra].recovery.has(kPhaseProbe);
-  return segment.ack == hot.snd_una && cold.snd_max == hot.snd_una && !probing;
+  return segment.ack == hot.snd_una && hot.snd_max == hot.snd_una && !probing;
 }
 
 bool TcpEngine::lane_arrives(std::uint32_t index, const Segment& segment) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
-  if (!fits_lane(hot, cold, segment)) return false;
+  TcbWork& work = work_of(hot);
+  if (!fits_lane(hot, cold, work, segment)) return false;
   ++lane_segments_;
   // RFC 7323 4.3 (3).
-  if (hot.has(kTcbTimestamps) && segment.seq <= cold.last_ack_sent) {
+  if (hot.has(kTcbTimestamps) && segment.seq <= work.last_ack_sent) {
     cold.ts_recent = segment.ts_value;
-    cold.ts_recent_ms = now_ms_;
+    cold.ts_recent_age = timestamp_age(now_ms_);
   }
   cold.last_heard_tick = tick_;
   cold.probes = 0;
@@ -78,8 +79,7 @@ bool TcpEngine::lane_arrives(std::uint32_t index, const Segment& segment) {
     hot.set(kTcbAckNow);
     mark_dirty(index);
     // Our FIN may have been acknowledged all the same.
-    if (hot.state == TcpState::kFinWait1 && hot.has(kTcbFinSent) && hot.snd_una == cold.snd_max)
-      enter_fin_wait_2(index);
+    if (hot.state == TcpState::kFinWait1 && hot.has(kTcbFinSent) && hot.snd_una == hot.snd_max) enter_fin_wait_2(index);
     return true;
   }
   if (len > 0) schedule_ack(index);
@@ -93,7 +93,7 @@ bool TcpEngine::lane_arrives(std::uint32_t index, const Segment& segment) {
 bool TcpEngine::lane_handshake(std::uint32_t index, const Segment& segment) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
-  if ((segment.flags & ~kPsh) != kAck || segment.seq != hot.rcv_nxt || segment.ack != cold.snd_max) return false;
+  if ((segment.flags & ~kPsh) != kAck || segment.seq != hot.rcv_nxt || segment.ack != hot.snd_max) return false;
   if (segment.ecn == 3 || segment.sack_count != 0 || segment.has_option(kOptUserTimeout)) return false;
   const std::uint32_t len = segment.payload_len;
   if (len > static_cast<std::uint32_t>(hot.rcv_adv - hot.rcv_nxt)) return false;
@@ -101,7 +101,7 @@ bool TcpEngine::lane_handshake(std::uint32_t index, const Segment& segment) {
   if (hot.has(kTcbTimestamps)) {
     if (timestamp_before(segment.ts_value, cold.ts_recent)) return false;
     cold.ts_recent = segment.ts_value;
-    cold.ts_recent_ms = now_ms_;
+    cold.ts_recent_age = timestamp_age(now_ms_);
   }
   ++lane_segments_;
   if (hot.has(kTcbTiming) && !hot.has(kTcbSynRetransmitted)) rtt_sample(cold, now_us_ - cold.rtt_start_us, config_.tcp);
@@ -110,7 +110,6 @@ bool TcpEngine::lane_handshake(std::uint32_t index, const Segment& segment) {
   hot.snd_wnd = static_cast<std::uint32_t>(segment.window) << hot.send_shift();
   cold.max_snd_wnd = std::max(cold.max_snd_wnd, hot.snd_wnd);
   cold.snd_wl1 = segment.seq;
-  cold.snd_wl2 = segment.ack;
   established(index);
   if (len == 0) return true;
   if (accept_in_order(index, segment.payload, len)) {
@@ -128,16 +127,17 @@ bool TcpEngine::lane_handshake(std::uint32_t index, const Segment& segment) {
 bool TcpEngine::lane_output(std::uint32_t index) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
+  TcbWork& work = work_of(hot);
   constexpr std::uint32_t kNotHere = kTcbAbort | kTcbSynUnacked | kTcbRetransmit | kTcbProbe | kTcbInRecovery |
                                      kTcbFinSent | kTcbSettings | kTcbEcn | kTcbWantWritable;
   if (hot.has(kNotHere) || cold.extra != kNone || pacer_.on()) return false;
-  if (hot.snd_nxt != hot.snd_una || cold.snd_max != hot.snd_una) return false;
-  const std::uint32_t len = cold.tx_bytes;
+  if (hot.snd_nxt != hot.snd_una || hot.snd_max != hot.snd_una) return false;
+  const std::uint32_t len = work.tx_bytes;
   const bool fin = hot.has(kTcbFinQueued);
   const std::uint32_t room = std::min(cold.cwnd, hot.snd_wnd);
   if ((len == 0 && !fin) || len > hot.mss || len + (fin ? 1u : 0u) > room) return false;
-  if (cold.reassembly_head != kNone || (cold.duplicate_acks | cold.retransmits) != 0) return false;
-  if ((hot.has(kTcbOrphan) && cold.rx_bytes > 0) || (default_settings_.cork && !fin)) return false;
+  if (work.reassembly_head != kNone || (cold.duplicate_acks | cold.retransmits) != 0) return false;
+  if ((hot.has(kTcbOrphan) && work.rx_bytes > 0) || (default_settings_.cork && !fin)) return false;
   if (len > 0 && idle_ms(cold) > cold.rto_ms) return false;
 
   const SeqNum seq = hot.snd_una;
@@ -145,16 +145,16 @@ bool TcpEngine::lane_output(std::uint32_t index) {
   fill_header(index, intent, seq, static_cast<std::uint8_t>(kAck | (len > 0 ? kPsh : 0) | (fin ? kFin : 0)));
   intent.segment.payload_len = static_cast<std::uint16_t>(len);
   if (len > 0) {
-    intent.chunk = cold.tx_cursor = hot.tx_head;
+    intent.chunk = work.tx_cursor = work.tx_head;
     intent.chunk_offset = 0;
-    cold.tx_cursor_seq = seq;
+    work.tx_cursor_seq = seq;
     ack_data_sent(cold, tick_ - cold.last_heard_tick, config_.tcp);
     counters_.add(TcpCounter::kDataOctetsOut, len);
   }
   intents_.push();
-  hot.snd_nxt = cold.snd_max = seq + len + (fin ? 1u : 0u);
+  hot.snd_nxt = hot.snd_max = seq + len + (fin ? 1u : 0u);
   if (!hot.has(kTcbTiming)) {
-    cold.rtt_seq = hot.snd_nxt;
+    work.rtt_seq = hot.snd_nxt;
     cold.rtt_start_us = now_us_;
   }
   hot.set(kTcbTiming | (fin ? kTcbFinSent : 0u));

@@ -42,7 +42,14 @@ void TcpEngine::answer_syn(const Segment& segment, std::uint64_t hash, TcpListen
   drop(Drop::kListenBacklogFull);
 }
 
-bool TcpEngine::tcb_available(const FlowKey& key) const {
+bool TcpEngine::entry_available(const TcpListener& listener) const {
+  return listener.syn_received < listener.backlog && !syn_.full();
+}
+
+bool TcpEngine::tcb_available(const FlowKey& key) {
+  if (works_.full()) [[unlikely]]
+    reclaim_works();
+  if (works_.full()) return false;
   return pool_.in_use() < pool_.capacity() && (key.is_v4() || pool_v6_.in_use() < pool_v6_.capacity());
 }
 
@@ -109,7 +116,7 @@ void TcpEngine::apply_options(std::uint32_t index, const SynOptions& options) {
   if (options.has(kSynTimestamps)) {
     hot.set(kTcbTimestamps);
     cold.ts_recent = options.ts_recent;
-    cold.ts_recent_ms = now_ms_;
+    cold.ts_recent_age = timestamp_age(now_ms_);
   }
   if (options.has(kSynSack)) hot.set(kTcbSack);
   if (options.has(kSynEcn)) hot.set(kTcbEcn);
@@ -260,10 +267,9 @@ std::uint32_t TcpEngine::make_passive(const FlowKey& key, SeqNum irs, SeqNum iss
   hot.rcv_nxt = irs + 1;
   hot.rcv_adv = hot.rcv_nxt + syn_window();
   hot.snd_nxt = iss + 1;
-  cold.snd_max = hot.snd_nxt;
-  cold.last_ack_sent = hot.rcv_nxt;
+  hot.snd_max = hot.snd_nxt;
+  work_of(hot).last_ack_sent = hot.rcv_nxt;
   cold.snd_wl1 = irs;
-  cold.snd_wl2 = iss;
   apply_options(index, options);
   return index;
 }
@@ -276,13 +282,14 @@ std::uint32_t TcpEngine::promote(std::uint32_t i, std::uint64_t hash) {
   if (index == kNone) return kNone;
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
+  TcbWork& work = work_of(hot);
   hot.snd_wnd = entry.window;
   cold.max_snd_wnd = hot.snd_wnd;
   if (entry.retransmits > 0) {
     hot.set(kTcbSynRetransmitted);
   } else if (!entry.options.has(kSynAnsweredTwice)) {
     hot.set(kTcbTiming);
-    cold.rtt_seq = hot.snd_nxt;
+    work.rtt_seq = hot.snd_nxt;
     cold.rtt_start_us = entry.sent_us;
   }
   hot.state = TcpState::kSynReceived;

@@ -20,7 +20,7 @@ bool TcpEngine::may_probe(std::uint32_t index) {
   const TcbHot& hot = hot_[index];
   const TcbCold& cold = cold_[index];
   if (!hot.has(kTcbSack) || hot.has(kTcbSynUnacked | kTcbInRecovery) || cold.retransmits > 0) return false;
-  if (hot.snd_nxt != cold.snd_max || hot.snd_wnd == 0) return false;
+  if (hot.snd_nxt != hot.snd_max || hot.snd_wnd == 0) return false;
   const TcbExtra* known = extra(index);
   return known == nullptr || (!known->recovery.has(kPhaseLoss | kPhaseProbe | kPhaseProbeNoRtt) &&
                               known->recovery.sacked == 0 && known->recovery.lost == 0);
@@ -38,7 +38,7 @@ void TcpEngine::arm_loss_timer(std::uint32_t index) {
   if (!may_probe(index)) return arm(index, kTimerRetransmit, within_user_timeout(index, tick_ + rto_ms));
   std::uint32_t pto_ms = 1000;
   if (cold.srtt_us > 0) {
-    const bool lone = static_cast<std::uint32_t>(cold.snd_max - hot.snd_una) <= hot.mss;
+    const bool lone = static_cast<std::uint32_t>(hot.snd_max - hot.snd_una) <= hot.mss;
     pto_ms = (2 * cold.srtt_us + 999) / 1000 + (lone ? kLoneAckDelayMs : 2);
   }
   arm(index, kTimerTailProbe, tick_ + std::min(pto_ms, rto_ms));
@@ -55,22 +55,22 @@ void TcpEngine::on_tail_probe(std::uint32_t index) {
 
 void TcpEngine::send_tail_probe(std::uint32_t index) {
   TcbHot& hot = hot_[index];
-  TcbCold& cold = cold_[index];
+  TcbWork& work = work_of(hot);
   RecoveryState& r = extra(index)->recovery;
   r.clear(kPhaseProbeDue);
-  if (hot.snd_una == cold.snd_max || hot.snd_nxt != cold.snd_max) return;
+  if (hot.snd_una == hot.snd_max || hot.snd_nxt != hot.snd_max) return;
   const std::uint32_t mss = mss_now(index);
   const std::uint32_t flight = data_in_flight(hot);
   const bool fresh = new_data_fits(index);
   if (fresh) {
-    const std::uint32_t len = std::min(cold.tx_bytes - flight, mss);
+    const std::uint32_t len = std::min(work.tx_bytes - flight, mss);
     const SeqNum seq = hot.snd_nxt;
     hot.snd_nxt += len;
     record_sent(index, seq, hot.snd_nxt);
     emit_segment(index, seq, len, kAck | kPsh);
   } else {
     // The highest-numbered segment, all of which may still be on its way: neither lost nor counted twice.
-    SeqNum seq = max(hot.snd_una, cold.snd_max - mss);
+    SeqNum seq = max(hot.snd_una, hot.snd_max - mss);
     if (r.recording()) {
       const SegmentRecord& tail = scoreboard_[r.last];
       if (tail.has(SegmentRecord::kSacked | SegmentRecord::kLost)) return arm_retransmit(index);
@@ -80,10 +80,10 @@ void TcpEngine::send_tail_probe(std::uint32_t index) {
       seq = scoreboard_[r.last].seq;
       scoreboard_.repeated(r, r.last, now_us_);
     }
-    emit_repeat(index, seq, cold.snd_max);
+    emit_repeat(index, seq, hot.snd_max);
   }
   counters_.add(TcpCounter::kTailLossProbes);
-  r.probe_end = cold.snd_max;
+  r.probe_end = hot.snd_max;
   r.set(kPhaseProbe | kPhaseProbeNoRtt | (fresh ? 0u : unsigned{kPhaseProbeRepeated}));
   arm_retransmit(index);
 }
@@ -198,7 +198,7 @@ void TcpEngine::resend_lost(std::uint32_t index) {
 /// [seq, end) once more; our FIN, if it lies there.
 void TcpEngine::emit_repeat(std::uint32_t index, SeqNum seq, SeqNum end) {
   const TcbHot& hot = hot_[index];
-  const SeqNum data_end = hot.snd_una + cold_[index].tx_bytes;
+  const SeqNum data_end = hot.snd_una + work_of(index).tx_bytes;
   const bool fin = hot.has(kTcbFinSent) && end > data_end;
   const auto len = static_cast<std::uint32_t>(min(end, data_end) - seq);
   emit_segment(index, seq, len, static_cast<std::uint8_t>(kAck | (fin ? kFin : 0)));
@@ -219,7 +219,7 @@ void TcpEngine::plain_loss_ack(std::uint32_t index, RecoveryState& r, const Segm
     if (!new_data_fits(index)) return;
     // Step 2b: two new segments.
     r.set(kPhaseFrto2);
-    hot.snd_nxt = cold.snd_max;
+    hot.snd_nxt = hot.snd_max;
     cold.cwnd = data_in_flight(hot) + 2u * hot.mss;
   }
 }

@@ -45,7 +45,7 @@ bool TcpEngine::path_timeout(std::uint32_t index) {
   std::uint32_t lower = v6 ? kBasePacket6 : kBasePacket4;
   if (size <= lower && !v6) lower = std::max(kLeastPathMtu4, size / 2);
   // What is in flight would not have been smaller: its size is not what keeps it.
-  const auto flight = static_cast<std::uint32_t>(cold.snd_max - hot.snd_una);
+  const auto flight = static_cast<std::uint32_t>(hot.snd_max - hot.snd_una);
   if (size <= lower || std::min(flight + headers, size) <= lower) return false;
   counters_.add(TcpCounter::kPathMtuBlackHoles);
   if (TcbExtra* known = spare_extra(index)) {
@@ -81,6 +81,7 @@ void TcpEngine::start_mtu_search(std::uint32_t index) {
 bool TcpEngine::send_mtu_probe(std::uint32_t index, std::uint32_t unsent, std::uint32_t room) {
   TcbHot& hot = hot_[index];
   const TcbCold& cold = cold_[index];
+  TcbWork& work = work_of(hot);
   PathState& path = extras_[cold.extra].path;
   if (path.high == 0 || path.probe != 0 || static_cast<std::int32_t>(tick_ - path.next_tick) < 0) return false;
   const std::uint32_t headers = packet_headers(index);
@@ -91,9 +92,9 @@ bool TcpEngine::send_mtu_probe(std::uint32_t index, std::uint32_t unsent, std::u
     return false;
   }
   const RecoveryState& r = extras_[cold.extra].recovery;
-  const bool calm = hot.snd_nxt == cold.snd_max && cold.retransmits == 0 && cold.duplicate_acks == 0 &&
+  const bool calm = hot.snd_nxt == hot.snd_max && cold.retransmits == 0 && cold.duplicate_acks == 0 &&
                     !hot.has(kTcbInRecovery | kTcbRetransmit) && !r.has(kPhaseLoss | kPhaseProbeDue) && r.sacked == 0 &&
-                    r.lost == 0 && cold.reassembly_head == kNone;
+                    r.lost == 0 && work.reassembly_head == kNone;
   const std::uint32_t size = (path.low + path.high + 1u) / 2;
   const std::uint32_t len = size - headers;
   const std::uint32_t need = len + kSegmentsBehind * hot.mss;

@@ -35,11 +35,11 @@ bool TcpEngine::set_option(ConnectionId id, ConnectionOption option, std::uint32
   switch (option) {
     case ConnectionOption::kNoDelay:
       own.nagle = value == 0;
-      if (value != 0) mark_dirty(index);
+      if (value != 0 && hot.work != kNone) mark_dirty(index);
       break;
     case ConnectionOption::kCork:
       own.cork = value != 0;
-      if (value == 0) mark_dirty(index);
+      if (value == 0 && hot.work != kNone) mark_dirty(index);
       break;
     case ConnectionOption::kQuickAck:
       own.quick_ack = value != 0;
@@ -65,7 +65,7 @@ bool TcpEngine::set_option(ConnectionId id, ConnectionOption option, std::uint32
       own.user_timeout_ms = value;
       own.user_timeout_fixed = true;
       // What is being retransmitted already counts from now.
-      if (cold_[index].retransmits > 0) cold_[index].rtt_seq = SeqNum(tick_);
+      if (cold_[index].retransmits > 0) work_of(index).rtt_seq = SeqNum(tick_);
       break;
     case ConnectionOption::kMaxSegment:
       if (value < 64 || value > 65535) return false;
@@ -155,19 +155,20 @@ void TcpEngine::obey_max_segment(std::uint32_t index) {
 /// will? The first of them notes since when, where nothing is being timed (TcbCold::rtt_seq).
 bool TcpEngine::user_timeout_passed(std::uint32_t index) {
   TcbCold& cold = cold_[index];
+  TcbWork& work = work_of(index);
   const std::uint32_t timeout_ms = settings(index).user_timeout_ms;
   if (cold.retransmits == 0) {
     hot_[index].clear(kTcbTiming);
-    cold.rtt_seq = SeqNum(tick_ - (timeout_ms == 0 ? cold.rto_ms : std::min(cold.rto_ms, timeout_ms)));
+    work.rtt_seq = SeqNum(tick_ - (timeout_ms == 0 ? cold.rto_ms : std::min(cold.rto_ms, timeout_ms)));
   }
-  return timeout_ms != 0 && tick_ - cold.unacked_tick() >= timeout_ms;
+  return timeout_ms != 0 && tick_ - work.unacked_tick() >= timeout_ms;
 }
 
 /// No retransmission is waited for beyond the user timeout.
 TcpEngine::Tick TcpEngine::within_user_timeout(std::uint32_t index, Tick tick) const {
   const std::uint32_t timeout_ms = settings(index).user_timeout_ms;
   if (timeout_ms == 0) return tick;
-  const Tick since = cold_[index].retransmits == 0 ? tick_ : cold_[index].unacked_tick();
+  const Tick since = cold_[index].retransmits == 0 ? tick_ : work_or_rest(index).unacked_tick();
   const Tick end = since + timeout_ms;
   return static_cast<std::int32_t>(end - tick) < 0 ? static_cast<std::int32_t>(end - tick_) > 0 ? end : tick_ + 1
                                                    : tick;

@@ -26,7 +26,7 @@ std::uint32_t TcpEngine::mss_now(std::uint32_t index) {
   if (!hot.has(kTcbSack)) return hot.mss;
   const TcbExtra* known = extra(index);
   const bool duplicate = known != nullptr && known->reassembly.report_duplicate;
-  if (cold_[index].reassembly_head == kNone && !duplicate) return hot.mss;
+  if (work_of(index).reassembly_head == kNone && !duplicate) return hot.mss;
   // As many blocks as the option space takes: three with timestamps, four without.
   const std::uint32_t most = hot.has(kTcbTimestamps) ? 4 + 3 * 8 : 4 + 4 * 8;
   return hot.mss - most;
@@ -37,13 +37,12 @@ void TcpEngine::output() {
     abort_handshakes_ = false;
     abort_handshakes();
   }
-  while (dirty_head_ != kNone) {
-    const std::uint32_t index = dirty_head_;
-    dirty_head_ = cold_[index].next_dirty;
-    if (dirty_head_ == kNone) dirty_tail_ = kNone;
+  while (!dirty_.empty()) {
+    const std::uint32_t index = dirty_.pop();
     hot_[index].clear(kTcbDirty);
     if (!hot_[index].has(kTcbDead | kTcbDetached)) output_one(index);
   }
+  dirty_.rewind();
   intents_.flush();
 }
 
@@ -52,10 +51,10 @@ void TcpEngine::output_one(std::uint32_t index) {
     return;
   TcbHot& hot = hot_[index];
   // close() with data unread or still coming in says so with an RST (RFC 2525 2.17).
-  if (hot.has(kTcbAbort) || (hot.has(kTcbOrphan) && cold_[index].rx_bytes > 0)) return abort_now(index);
+  if (hot.has(kTcbAbort) || (hot.has(kTcbOrphan) && work_of(index).rx_bytes > 0)) return abort_now(index);
   if (hot.has(kTcbSynUnacked) && hot.snd_nxt == hot.snd_una) emit_syn(index);
   if (!in(hot.state, bit(TcpState::kSynSent) | bit(TcpState::kSynReceived))) output_data(index);
-  if (hot.has(kTcbAckNow) && hot.state != TcpState::kSynSent) emit_ack(index, cold_[index].snd_max);
+  if (hot.has(kTcbAckNow) && hot.state != TcpState::kSynSent) emit_ack(index, hot_[index].snd_max);
   if (cold_[index].extra != kNone) settle_extra(index);
 }
 
@@ -71,9 +70,10 @@ void TcpEngine::abort_now(std::uint32_t index) {
 void TcpEngine::output_data(std::uint32_t index) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
-  const SeqNum sent_before = cold.snd_max;
+  TcbWork& work = work_of(hot);
+  const SeqNum sent_before = hot.snd_max;
   // Whoever moves SND.NXT back wants everything again, and the scoreboard knows only what was sent in order.
-  if (hot.snd_nxt != cold.snd_max && recording(index) != nullptr) scoreboard_.clear(extra(index)->recovery);
+  if (hot.snd_nxt != hot.snd_max && recording(index) != nullptr) scoreboard_.clear(extra(index)->recovery);
   // A probe into a closed window is all that may leave.
   if (hot.has(kTcbProbe) && send_probe(index)) return;
   if (const TcbExtra* known = extra(index); known != nullptr && known->recovery.has(kPhaseProbeDue)) {
@@ -83,18 +83,18 @@ void TcpEngine::output_data(std::uint32_t index) {
   if (hot.has(kTcbRetransmit)) resend_first(index);
   // RFC 5681 4.1. The segment timed last was the last one sent, or at most a round trip before it; what the peer sends
   // meanwhile is no ACK clock.
-  if (cold.snd_max == hot.snd_una && cold.tx_bytes > 0) congestion_restart(flow(index), idle_ms(cold));
+  if (hot.snd_max == hot.snd_una && work.tx_bytes > 0) congestion_restart(flow(index), idle_ms(cold));
   send_new_data(index);
   // RFC 8985 7.2: new data put the probe off.
-  if (cold.snd_max != sent_before && may_probe(index)) arm_loss_timer(index);
+  if (hot.snd_max != sent_before && may_probe(index)) arm_loss_timer(index);
   // RFC 9293 3.8.6.1: something waits, nothing is in flight whose ACK would wake us, so a probe must.
-  const bool idle = cold.snd_max == hot.snd_una;
-  const bool waiting = cold.tx_bytes > 0 || (hot.has(kTcbFinQueued) && !hot.has(kTcbFinSent));
+  const bool idle = hot.snd_max == hot.snd_una;
+  const bool waiting = work.tx_bytes > 0 || (hot.has(kTcbFinQueued) && !hot.has(kTcbFinSent));
   if (idle && waiting && (cold.timers & (kTimerPersist | kTimerPacing)) == 0) arm_persist(index);
   // The same when what was lost, or a probe, must go out again but the window has closed meanwhile.
   if (!idle && (cold.timers & (kTimersSend | kTimerPacing)) == 0) arm_persist(index);
   // send() found no block and there is nothing whose ACK would tell the service to try again: a timer does.
-  const bool starved = hot.has(kTcbWantWritable) && cold.tx_bytes == 0;
+  const bool starved = hot.has(kTcbWantWritable) && work.tx_bytes == 0;
   if (idle && starved && (cold.timers & kTimerPersist) == 0) arm(index, kTimerPersist, tick_ + kStarvedRetryTicks);
 }
 
@@ -110,8 +110,9 @@ void TcpEngine::send_new_data(std::uint32_t index) {
 void TcpEngine::send_paced(std::uint32_t index) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
+  TcbWork& work = work_of(hot);
   PacingGrant grant{~std::uint32_t{0}, 0};
-  if (cold.tx_bytes > data_in_flight(hot)) {
+  if (work.tx_bytes > data_in_flight(hot)) {
     if (CongestionState* state = flow_with_state(index).state) {
       state->active = true;
       grant = pacer_.grant(pacer_.context, state->pacing,
@@ -122,7 +123,7 @@ void TcpEngine::send_paced(std::uint32_t index) {
   while (static_cast<std::uint32_t>(hot.snd_nxt - start) < grant.octets && send_next(index)) {
   }
   const bool held = static_cast<std::uint32_t>(hot.snd_nxt - start) >= grant.octets;
-  if (held && cold.tx_bytes > data_in_flight(hot)) arm(index, kTimerPacing, tick_ + (grant.wait_us + 999) / 1000 + 1);
+  if (held && work.tx_bytes > data_in_flight(hot)) arm(index, kTimerPacing, tick_ + (grant.wait_us + 999) / 1000 + 1);
   congestion_note_output(hot, cold, data_in_flight(hot), held);
 }
 
@@ -130,17 +131,18 @@ void TcpEngine::send_paced(std::uint32_t index) {
 bool TcpEngine::send_next(std::uint32_t index) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
+  TcbWork& work = work_of(hot);
   // Our FIN is out and covers everything, acknowledged or not.
-  if (hot.has(kTcbFinSent) && hot.snd_nxt == cold.snd_max) return false;
+  if (hot.has(kTcbFinSent) && hot.snd_nxt == hot.snd_max) return false;
   const std::uint32_t mss = mss_now(index);
   const std::uint32_t flight = data_in_flight(hot);
   RecoveryState* r = recording(index);
-  const std::uint32_t queued = cold.tx_bytes;
+  const std::uint32_t queued = work.tx_bytes;
   const std::uint32_t unsent = queued - flight;
   const bool fin_queued = hot.has(kTcbFinQueued);
   if (unsent == 0 && !fin_queued) return false;
 
-  const bool again = hot.snd_nxt < cold.snd_max;
+  const bool again = hot.snd_nxt < hot.snd_max;
   std::uint32_t window = cold.cwnd;
   // RFC 3042: the first two duplicates each let a new segment out, so that a small window, too, gets its third.
   if (!again && !hot.has(kTcbInRecovery)) window += std::min<std::uint32_t>(cold.duplicate_acks, 2) * hot.mss;
@@ -183,13 +185,14 @@ bool TcpEngine::send_next(std::uint32_t index) {
 bool TcpEngine::send_probe(std::uint32_t index) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
+  TcbWork& work = work_of(hot);
   hot.clear(kTcbProbe);
   if (recording(index) != nullptr) scoreboard_.clear(extra(index)->recovery);
   hot.snd_nxt = hot.snd_una;
   counters_.add(TcpCounter::kZeroWindowProbes);
   const std::uint32_t window = std::min(hot.snd_wnd, std::max(cold.cwnd, 1u));
-  const std::uint32_t len = std::min({std::uint32_t{cold.tx_bytes}, mss_now(index), std::max(window, 1u)});
-  const bool fin = hot.has(kTcbFinQueued) && len == cold.tx_bytes && (len == 0 || window > len);
+  const std::uint32_t len = std::min({std::uint32_t{work.tx_bytes}, mss_now(index), std::max(window, 1u)});
+  const bool fin = hot.has(kTcbFinQueued) && len == work.tx_bytes && (len == 0 || window > len);
   if (len == 0 && !fin) return false;
   const auto flags = static_cast<std::uint8_t>(kAck | (len > 0 ? kPsh : 0) | (fin ? kFin : 0));
   const bool closed = hot.snd_wnd == 0;
@@ -202,11 +205,11 @@ bool TcpEngine::send_probe(std::uint32_t index) {
 /// Fast retransmit and NewReno's partial acknowledgement: the segment at SND.UNA, without touching SND.NXT.
 void TcpEngine::resend_first(std::uint32_t index) {
   TcbHot& hot = hot_[index];
-  TcbCold& cold = cold_[index];
+  TcbWork& work = work_of(hot);
   hot.clear(kTcbRetransmit);
   if (hot.snd_nxt == hot.snd_una) return;  // a timeout has begun to send everything again
-  const std::uint32_t len = std::min<std::uint32_t>({data_in_flight(hot), cold.tx_bytes, mss_now(index)});
-  const bool fin = hot.has(kTcbFinSent) && len == cold.tx_bytes && hot.snd_nxt == cold.snd_max;
+  const std::uint32_t len = std::min<std::uint32_t>({data_in_flight(hot), work.tx_bytes, mss_now(index)});
+  const bool fin = hot.has(kTcbFinSent) && len == work.tx_bytes && hot.snd_nxt == hot.snd_max;
   if (len == 0 && !fin) return;
   note_repeat(index);
   emit_segment(index, hot.snd_una, len, static_cast<std::uint8_t>(kAck | (fin ? kFin : 0)));
@@ -216,6 +219,7 @@ void TcpEngine::resend_first(std::uint32_t index) {
 void TcpEngine::fill_header(std::uint32_t index, TxIntent& intent, SeqNum seq, std::uint8_t flags) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
+  TcbWork& work = work_of(hot);
   intent.key = key_of(index);
   intent.tcb = index;
   intent.chunk = kNone;
@@ -233,13 +237,13 @@ void TcpEngine::fill_header(std::uint32_t index, TxIntent& intent, SeqNum seq, s
   out.window = 0;
   if ((flags & kAck) != 0) {
     out.ack = hot.rcv_nxt;
-    out.window = advertise_window(index);
-    ack_sent(hot, cold);
+    out.window = advertise_window(index, work);
+    ack_sent(hot, cold, work);
     // RFC 3168 6.1.3: until the peer says it has reduced its window. RSTs and SYNs have no part in it.
     if (hot.has(kTcbEceDue) && (flags & (kSyn | kRst)) == 0) out.flags |= kEce;
     disarm(cold, kTimerDelayedAck);
     hot.clear(kTcbAckNow);
-    if (hot.has(kTcbSack) && (cold.reassembly_head != kNone || cold.extra != kNone))
+    if (hot.has(kTcbSack) && (work.reassembly_head != kNone || cold.extra != kNone))
       out.sack_count = static_cast<std::uint8_t>(sack_blocks(index, out.sack));
   }
   if (hot.has(kTcbTimestamps)) {
@@ -254,7 +258,7 @@ void TcpEngine::fill_header(std::uint32_t index, TxIntent& intent, SeqNum seq, s
 /// What came twice (RFC 2883 4), then the block with the segment received last (RFC 2018 4), then the others from the
 /// left.
 unsigned TcpEngine::sack_blocks(std::uint32_t index, std::array<SackBlock, 4>& out) {
-  const TcbCold& cold = cold_[index];
+  TcbWork& work = work_of(index);
   TcbExtra* known = extra(index);
   unsigned first = 0;
   if (known != nullptr && known->reassembly.report_duplicate) {
@@ -263,7 +267,7 @@ unsigned TcpEngine::sack_blocks(std::uint32_t index, std::array<SackBlock, 4>& o
     counters_.add(TcpCounter::kDsacksOut);
   }
   unsigned count = first;
-  std::uint32_t i = cold.reassembly_head;
+  std::uint32_t i = work.reassembly_head;
   while (i != kNone) {
     SackBlock block{chunks_[i].seq, chunks_[i].seq + chunks_[i].len};
     i = chunks_[i].next;
@@ -286,19 +290,19 @@ unsigned TcpEngine::sack_blocks(std::uint32_t index, std::array<SackBlock, 4>& o
 }
 
 /// Octets of new data we would take.
-std::uint32_t TcpEngine::receive_space(std::uint32_t index) const {
-  const std::uint32_t used = cold_[index].rx_bytes;
+std::uint32_t TcpEngine::receive_space(std::uint32_t index, const TcbWork& work) const {
+  const std::uint32_t used = work.rx_bytes;
   const std::uint32_t buffer = settings(index).receive_buffer_bytes;
   return used < buffer ? buffer - used : 0;
 }
 
 /// The window field; moves rcv_adv. The right edge never moves left (RFC 9293 3.8.6), and a window too small to be
 /// worth a segment is offered as what was offered before (3.8.6.2.2).
-std::uint16_t TcpEngine::advertise_window(std::uint32_t index) {
+std::uint16_t TcpEngine::advertise_window(std::uint32_t index, const TcbWork& work) {
   TcbHot& hot = hot_[index];
   const unsigned shift = hot.receive_shift();
   const auto offered = static_cast<std::uint32_t>(std::max(hot.rcv_adv - hot.rcv_nxt, 0));
-  const std::uint32_t room = receive_space(index);
+  const std::uint32_t room = receive_space(index, work);
   std::uint32_t space = room;
   const std::uint32_t mss = hot.has(kTcbV6) ? config_.mss_v6 : config_.mss_v4;
   if (space < offered || (space < mss && space < settings(index).receive_buffer_bytes / 2)) space = offered;
@@ -315,12 +319,13 @@ std::uint16_t TcpEngine::advertise_window(std::uint32_t index) {
 void TcpEngine::emit_syn(std::uint32_t index) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
+  TcbWork& work = work_of(hot);
   const bool answer = hot.state != TcpState::kSynSent;
   TxIntent& intent = intents_.next();
   fill_header(index, intent, hot.snd_una, static_cast<std::uint8_t>(answer ? kSyn | kAck : kSyn));
   SegmentOut& out = intent.segment;
   if (!answer) {
-    out.flags |= ecn_syn_flags(config_.tcp, cold.snd_max == hot.snd_una);
+    out.flags |= ecn_syn_flags(config_.tcp, hot.snd_max == hot.snd_una);
   } else if (hot.has(kTcbEcn)) {
     out.flags |= kEce;
   }
@@ -340,16 +345,16 @@ void TcpEngine::emit_syn(std::uint32_t index) {
     out.ts_echo = answer ? cold.ts_recent : 0;
   }
   hot.snd_nxt = hot.snd_una + 1;
-  if (cold.snd_max != hot.snd_una) {
+  if (hot.snd_max != hot.snd_una) {
     counters_.add(TcpCounter::kRetransmittedSegments);
     hot.clear(kTcbTiming);
     if (cold.retransmits > 0) hot.set(kTcbSynRetransmitted);
   } else {
     hot.set(kTcbTiming);
-    cold.rtt_seq = hot.snd_nxt;
+    work.rtt_seq = hot.snd_nxt;
     cold.rtt_start_us = now_us_;
   }
-  cold.snd_max = max(cold.snd_max, hot.snd_nxt);
+  hot.snd_max = max(hot.snd_max, hot.snd_nxt);
   intents_.push();
   if ((cold.timers & kTimerRetransmit) == 0) arm_retransmit(index);
 }
@@ -358,17 +363,18 @@ void TcpEngine::emit_syn(std::uint32_t index) {
 void TcpEngine::emit_segment(std::uint32_t index, SeqNum seq, std::uint32_t len, std::uint8_t flags) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
+  TcbWork& work = work_of(hot);
   TxIntent& intent = intents_.next();
   fill_header(index, intent, seq, flags);
   intent.segment.payload_len = static_cast<std::uint16_t>(len);
   if (len > 0) locate_payload(index, seq, intent);
   // RFC 9293 3.9.1.2: what empties the queue is pushed, also when it is sent again.
-  if (len > 0 && seq + len == hot.snd_una + cold.tx_bytes + (hot.has(kTcbSynUnacked) ? 1u : 0u))
+  if (len > 0 && seq + len == hot.snd_una + work.tx_bytes + (hot.has(kTcbSynUnacked) ? 1u : 0u))
     intent.segment.flags |= kPsh;
 
   const SeqNum end = seq + len + ((flags & kFin) != 0 ? 1u : 0u);
   if ((flags & kFin) != 0) hot.set(kTcbFinSent);
-  if (seq < cold.snd_max) {
+  if (seq < hot.snd_max) {
     counters_.add(TcpCounter::kRetransmittedSegments);
     if (TcbExtra* known = extra(index)) {
       ++known->totals.retransmitted_segments;
@@ -377,10 +383,10 @@ void TcpEngine::emit_segment(std::uint32_t index, SeqNum seq, std::uint32_t len,
     hot.clear(kTcbTiming);  // Karn
   } else if (!hot.has(kTcbTiming) && cold.retransmits == 0) {
     hot.set(kTcbTiming);
-    cold.rtt_seq = end;
+    work.rtt_seq = end;
     cold.rtt_start_us = now_us_;
   }
-  if (len > 0 && seq >= cold.snd_max) {
+  if (len > 0 && seq >= hot.snd_max) {
     ack_data_sent(cold, tick_ - cold.last_heard_tick, config_.tcp);
     // RFC 3168 6.1.5, 6.1.6: only new data within the window may be marked: no retransmission, no window probe.
     if (ecn_may_set_ect(hot) && seq + len <= hot.snd_una + hot.snd_wnd) {
@@ -393,7 +399,7 @@ void TcpEngine::emit_segment(std::uint32_t index, SeqNum seq, std::uint32_t len,
       pacer_.sent(pacer_.context, known->congestion.pacing, len);
   }
   counters_.add(TcpCounter::kDataOctetsOut, len);
-  cold.snd_max = max(cold.snd_max, end);
+  hot.snd_max = max(hot.snd_max, end);
   intents_.push();
   // RFC 6298 (5.1).
   if ((cold.timers & kTimersSend) == 0) arm_loss_timer(index);
@@ -403,21 +409,21 @@ void TcpEngine::emit_segment(std::uint32_t index, SeqNum seq, std::uint32_t len,
 /// near its beginning, and leaves the cursor where new data will be looked for.
 void TcpEngine::locate_payload(std::uint32_t index, SeqNum seq, TxIntent& intent) {
   const TcbHot& hot = hot_[index];
-  TcbCold& cold = cold_[index];
-  std::uint32_t chunk = hot.tx_head;
+  TcbWork& work = work_of(hot);
+  std::uint32_t chunk = work.tx_head;
   SeqNum start = hot.snd_una + (hot.has(kTcbSynUnacked) ? 1u : 0u);
-  const bool again = seq < cold.snd_max;
-  if (cold.tx_cursor != kNone && cold.tx_cursor_seq <= seq) {
-    chunk = cold.tx_cursor;
-    start = cold.tx_cursor_seq;
+  const bool again = seq < hot.snd_max;
+  if (work.tx_cursor != kNone && work.tx_cursor_seq <= seq) {
+    chunk = work.tx_cursor;
+    start = work.tx_cursor_seq;
   }
   while (start + chunks_[chunk].len <= seq) {
     start += chunks_[chunk].len;
     chunk = chunks_[chunk].next;
   }
-  if (!again || cold.tx_cursor == kNone) {
-    cold.tx_cursor = chunk;
-    cold.tx_cursor_seq = start;
+  if (!again || work.tx_cursor == kNone) {
+    work.tx_cursor = chunk;
+    work.tx_cursor_seq = start;
   }
   intent.chunk = chunk;
   intent.chunk_offset = static_cast<std::uint32_t>(seq - start);
@@ -433,7 +439,7 @@ void TcpEngine::emit_reset(std::uint32_t index) {
   TxIntent& intent = intents_.next();
   // RFC 9293 says SND.NXT; ours falls back after a timeout, and only what the peer expects next resets it at once (RFC
   // 5961 3.2).
-  fill_header(index, intent, within_window(hot_[index], cold_[index].snd_max), kRst | kAck);
+  fill_header(index, intent, within_window(hot_[index], hot_[index].snd_max), kRst | kAck);
   intent.segment.options = 0;
   intent.segment.sack_count = 0;
   counters_.add(TcpCounter::kResetsOut);

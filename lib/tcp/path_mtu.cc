@@ -90,10 +90,9 @@ void TcpEngine::lower_path_mtu(std::uint32_t index, std::uint32_t mtu) {
 /// congestion window stays: it was size, not congestion, that lost them (RFC 1191 6.5, RFC 8201 5.4).
 void TcpEngine::remss(std::uint32_t index, std::uint16_t mss) {
   TcbHot& hot = hot_[index];
-  const TcbCold& cold = cold_[index];
   hot.mss = mss;
   hot.clear(kTcbFullSizeAcked);
-  if (cold.snd_max == hot.snd_una || hot.has(kTcbSynUnacked)) return;
+  if (hot.snd_max == hot.snd_una || hot.has(kTcbSynUnacked)) return;
   hot.clear(kTcbTiming);
   if (RecoveryState* r = recording(index)) {
     scoreboard_.too_large(*r, mss);

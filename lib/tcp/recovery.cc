@@ -49,6 +49,7 @@ std::uint32_t TcpEngine::pipe(std::uint32_t index) {
 void TcpEngine::record_sent(std::uint32_t index, SeqNum seq, SeqNum end) {
   const TcbHot& hot = hot_[index];
   const TcbCold& cold = cold_[index];
+  TcbWork& work = work_of(hot);
   if (!hot.has(kTcbSack) || hot.has(kTcbSynUnacked) || seq == hot.snd_una) return;
   TcbExtra* known = want_extra(index);
   if (known == nullptr) return;
@@ -56,7 +57,7 @@ void TcpEngine::record_sent(std::uint32_t index, SeqNum seq, SeqNum end) {
   if (!r.recording()) {
     if (r.has(kPhaseBlind) && hot.snd_una < r.blind_until) return;
     r.clear(kPhaseBlind);
-    const bool timed = hot.has(kTcbTiming) && cold.rtt_seq == seq;
+    const bool timed = hot.has(kTcbTiming) && work.rtt_seq == seq;
     r.highest_acked = hot.snd_una;
     r.rto_base_us = timed ? cold.rtt_start_us : now_us_;
     if (r.min_rtt_us == 0) {
@@ -81,7 +82,7 @@ void TcpEngine::stop_recording(std::uint32_t index, RecoveryState& r) {
   scoreboard_.clear(r);
   if (r.has(kPhaseLoss)) hot_[index].snd_nxt = hot_[index].snd_una;
   r.clear(kPhaseLoss | kPhaseFrto1 | kPhaseFrto2 | kPhaseUndo);
-  r.blind_until = max(cold_[index].snd_max, hot_[index].snd_nxt);
+  r.blind_until = max(hot_[index].snd_max, hot_[index].snd_nxt);
   r.set(kPhaseBlind);
 }
 
@@ -108,7 +109,7 @@ bool TcpEngine::take_sack_blocks(std::uint32_t index, const Segment& segment, Re
     const bool of_probe = r.has(kPhaseProbeRepeated) && duplicate.right == r.probe_end;
     if (!of_probe && !r.has(kPhaseDsackRound)) {
       r.set(kPhaseDsackRound);
-      r.dsack_round = cold.snd_max;
+      r.dsack_round = hot.snd_max;
       if (r.reo_wnd_mult < 255) ++r.reo_wnd_mult;
       r.reo_wnd_persist = kReoWndPersist;
     }
@@ -121,7 +122,7 @@ bool TcpEngine::take_sack_blocks(std::uint32_t index, const Segment& segment, Re
   for (unsigned i = repeated ? 1 : 0; i < std::min<unsigned>(segment.sack_count, 4) && r.recording(); ++i) {
     SackBlock block = segment.sack(i);
     block.left = max(block.left, hot.snd_una);
-    if (block.right <= block.left || block.right > cold.snd_max) continue;
+    if (block.right <= block.left || block.right > hot.snd_max) continue;
     SackBlock fresh = block;
     for (const SackBlock& old : r.known) {
       if (old.left <= block.left && block.left <= old.right && old.left != old.right)
@@ -187,7 +188,7 @@ void TcpEngine::scoreboard_ack(std::uint32_t index, const Segment& segment, std:
     if (!segment.has(kEce) || !hot.has(kTcbEcn)) window_grows(index, octets);
   }
   probe_ack(index, r, segment, news.advanced, duplicate);
-  if (hot.snd_una == cold.snd_max) {
+  if (hot.snd_una == hot.snd_max) {
     r.clear(kPhaseUndo | kPhaseDsackRound | kPhaseRack | kPhaseBlind);
   } else if (wait_us > 0) {
     arm(index, kTimerReorder, tick_ + (wait_us + 999) / 1000);
@@ -241,7 +242,7 @@ void TcpEngine::undo(std::uint32_t index, RecoveryState& r) {
   congestion_undo(flow(index));
   cold.duplicate_acks = 0;
   hot.clear(kTcbInRecovery | kTcbRetransmit);
-  hot.snd_nxt = cold.snd_max;
+  hot.snd_nxt = hot.snd_max;
   scoreboard_.recant_losses(r);
   r.clear(kPhaseLoss | kPhaseFrto1 | kPhaseFrto2 | kPhaseUndo | kPhaseUndoTimestamp | kPhaseUndoRepeated);
 }
@@ -262,9 +263,9 @@ void TcpEngine::frto_ack(std::uint32_t index, RecoveryState& r, const AckNews& n
 
 bool TcpEngine::new_data_fits(std::uint32_t index) const {
   const TcbHot& hot = hot_[index];
-  const auto flight = static_cast<std::uint32_t>(cold_[index].snd_max - hot.snd_una);
-  return cold_[index].tx_bytes > flight &&
-         hot.snd_wnd >= flight + std::min<std::uint32_t>(hot.mss, cold_[index].tx_bytes - flight);
+  const auto flight = static_cast<std::uint32_t>(hot_[index].snd_max - hot.snd_una);
+  const std::uint32_t queued = work_or_rest(index).tx_bytes;
+  return queued > flight && hot.snd_wnd >= flight + std::min<std::uint32_t>(hot.mss, queued - flight);
 }
 
 /// RFC 6675 5 step 4, with RFC 8985 saying what is lost. `sacked` and `octets` are what the present ACK reported.

@@ -12,9 +12,6 @@
 namespace tidegate {
 namespace {
 
-/// RFC 7323 5.5: a ts_recent older than 24 days says nothing.
-constexpr std::uint32_t kTimestampStaleMs = 24u * 24 * 3600 * 1000;
-
 /// Beside a TcpOptionBit, on what is left of a segment whose SYN has been dealt with.
 constexpr std::uint8_t kBegunWithSyn = 1 << 7;
 
@@ -78,6 +75,8 @@ void TcpEngine::segment_arrives(const Segment& segment, std::uint64_t hash, std:
   const std::uint32_t index = ref & kRefIndexMask;
   switch (kind_of(ref)) {
     case RefKind::kTcb:
+      if (!awake(index)) [[unlikely]]
+        return drop(Drop::kWorkExhausted);
       if (config_.tcp.lanes && lane_arrives(index, segment)) [[likely]]
         break;
       if (hot_[index].state == TcpState::kSynSent) {
@@ -124,10 +123,11 @@ TcpListener* TcpEngine::find_listener(const FlowKey& key) {
 void TcpEngine::syn_sent_arrives(std::uint32_t index, const Segment& segment) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
+  TcbWork& work = work_of(hot);
   // First, the ACK bit.
   bool ack_acceptable = false;
   if (segment.has(kAck)) {
-    if (segment.ack <= hot.snd_una || segment.ack > cold.snd_max) {
+    if (segment.ack <= hot.snd_una || segment.ack > hot.snd_max) {
       drop(Drop::kTcpBadAck);
       if (segment.has(kRst)) return;
       reply_reset(segment);
@@ -153,14 +153,13 @@ void TcpEngine::syn_sent_arrives(std::uint32_t index, const Segment& segment) {
 
   hot.rcv_nxt = segment.seq + 1;
   hot.rcv_adv = hot.rcv_nxt;
-  cold.last_ack_sent = hot.rcv_nxt;
+  work.last_ack_sent = hot.rcv_nxt;
   cold.last_heard_tick = tick_;
   apply_options(index, negotiate(segment));
   if (segment.has_option(kOptUserTimeout)) accept_user_timeout(index, segment);
   hot.snd_wnd = segment.window;
   cold.max_snd_wnd = hot.snd_wnd;
   cold.snd_wl1 = segment.seq;
-  cold.snd_wl2 = segment.ack;
 
   if (!ack_acceptable) {
     // Simultaneous open (figure 8): SYN against SYN. Say SYN-ACK.
@@ -170,7 +169,6 @@ void TcpEngine::syn_sent_arrives(std::uint32_t index, const Segment& segment) {
     mark_dirty(index);
     return;
   }
-  cold.snd_wl2 = segment.ack;
   if (hot.has(kTcbTiming) && !hot.has(kTcbSynRetransmitted)) rtt_sample(cold, now_us_ - cold.rtt_start_us, config_.tcp);
   hot.clear(kTcbTiming);
   // What is acknowledged is the SYN: data has not been sent before ESTABLISHED.
@@ -192,6 +190,7 @@ void TcpEngine::syn_sent_arrives(std::uint32_t index, const Segment& segment) {
 void TcpEngine::established(std::uint32_t index) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
+  TcbWork& work = work_of(hot);
   // A close() in SYN-RECEIVED has gone on to FIN-WAIT-1 already.
   if (in(hot.state, bit(TcpState::kSynSent) | bit(TcpState::kSynReceived))) transition(hot, TcpState::kEstablished);
   hot.clear(kTcbSynUnacked);
@@ -211,7 +210,7 @@ void TcpEngine::established(std::uint32_t index) {
   counters_.add(active ? TcpCounter::kConnected : TcpCounter::kAccepted);
   if (hot.has(kTcbEcn)) counters_.add(TcpCounter::kEcnConnections);
   if (!hot.has(kTcbOrphan)) push_event(index, active ? EventType::kConnected : EventType::kAccepted);
-  if (hot.has(kTcbFinQueued) || hot.tx_head != kNone) {
+  if (hot.has(kTcbFinQueued) || work.tx_head != kNone) {
     enter_closing_state(index);
     mark_dirty(index);
   }
@@ -222,6 +221,7 @@ void TcpEngine::synchronized_arrives(std::uint32_t index, const Segment& arrived
   Segment segment = arrived;
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
+  TcbWork& work = work_of(hot);
 
   if (hot.has(kTcbSynUnacked) && segment.has(kSyn) && segment.seq + 1 == hot.rcv_nxt) {
     if (!segment.has(kAck)) {
@@ -254,11 +254,11 @@ void TcpEngine::synchronized_arrives(std::uint32_t index, const Segment& arrived
   // last.
   // What acknowledges the impossible is not from the peer (RFC 5961 5.2), and neither is its timestamp.
   const bool believed =
-      hot.has(kTcbSynUnacked) || (segment.ack >= hot.snd_una - cold.max_snd_wnd && segment.ack <= cold.snd_max);
-  if (believed && hot.has(kTcbTimestamps) && segment.has_option(kOptTimestamps) && segment.seq <= cold.last_ack_sent &&
-      (!timestamp_before(segment.ts_value, cold.ts_recent) || now_ms_ - cold.ts_recent_ms >= kTimestampStaleMs)) {
+      hot.has(kTcbSynUnacked) || (segment.ack >= hot.snd_una - cold.max_snd_wnd && segment.ack <= hot.snd_max);
+  if (believed && hot.has(kTcbTimestamps) && segment.has_option(kOptTimestamps) && segment.seq <= work.last_ack_sent &&
+      (!timestamp_before(segment.ts_value, cold.ts_recent) || timestamp_stale(cold.ts_recent_age, now_ms_))) {
     cold.ts_recent = segment.ts_value;
-    cold.ts_recent_ms = now_ms_;
+    cold.ts_recent_age = timestamp_age(now_ms_);
   }
   // The peer may have restarted its window after a pause, as after the handshake (RFC 5681 4.1).
   if (segment.payload_len > 0 && tick_ - cold.last_heard_tick > cold.rto_ms) [[unlikely]]
@@ -273,7 +273,7 @@ void TcpEngine::synchronized_arrives(std::uint32_t index, const Segment& arrived
   if (segment.has(kUrg)) process_urgent(index, segment);
   if (segment.payload_len > 0 || segment.has(kFin)) process_text(index, segment);
   // Our FIN was acknowledged by a segment whose own FIN could not be taken after all.
-  if (hot.state == TcpState::kFinWait1 && hot.has(kTcbFinSent) && hot.snd_una == cold.snd_max && !hot.has(kTcbDead)) {
+  if (hot.state == TcpState::kFinWait1 && hot.has(kTcbFinSent) && hot.snd_una == hot.snd_max && !hot.has(kTcbDead)) {
     enter_fin_wait_2(index);
   }
 }
@@ -283,7 +283,7 @@ bool TcpEngine::check_sequence(std::uint32_t index, Segment& segment) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   if (hot.has(kTcbTimestamps) && segment.has_option(kOptTimestamps) && !segment.has(kRst) &&
-      timestamp_before(segment.ts_value, cold.ts_recent) && now_ms_ - cold.ts_recent_ms < kTimestampStaleMs) {
+      timestamp_before(segment.ts_value, cold.ts_recent) && !timestamp_stale(cold.ts_recent_age, now_ms_)) {
     drop(Drop::kTcpPaws);
     answer_unacceptable(index, segment);
     return false;
@@ -340,7 +340,7 @@ bool TcpEngine::process_ack(std::uint32_t index, const Segment& segment) {
   TcbCold& cold = cold_[index];
 
   if (hot.has(kTcbSynUnacked)) {
-    if (segment.ack <= hot.snd_una || segment.ack > cold.snd_max) {
+    if (segment.ack <= hot.snd_una || segment.ack > hot.snd_max) {
       drop(Drop::kTcpBadAck);
       // The reset is the whole answer, also to a SYN-ACK.
       hot.clear(kTcbAckNow);
@@ -356,16 +356,15 @@ bool TcpEngine::process_ack(std::uint32_t index, const Segment& segment) {
     hot.snd_wnd = window_of(hot, segment);
     cold.max_snd_wnd = std::max(cold.max_snd_wnd, hot.snd_wnd);
     cold.snd_wl1 = segment.seq;
-    cold.snd_wl2 = segment.ack;
     established(index);
     // A close() in SYN-RECEIVED may have sent its FIN with the SYN still unacknowledged.
-    if (cold.snd_max != hot.snd_una) arm_retransmit(index);
+    if (hot.snd_max != hot.snd_una) arm_retransmit(index);
   }
 
   // RFC 5961 5.2: SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT. Older than anything that can still be in flight is an
   // injection attempt or a very old duplicate; newer acknowledges something not yet sent.
   const bool too_old = segment.ack < hot.snd_una - cold.max_snd_wnd;
-  if (too_old || segment.ack > cold.snd_max) {
+  if (too_old || segment.ack > hot.snd_max) {
     drop(Drop::kTcpBadAck);
     challenge_ack(index);
     return false;
@@ -392,12 +391,12 @@ bool TcpEngine::process_ack(std::uint32_t index, const Segment& segment) {
   return true;
 }
 
+/// SEG.ACK lies at SND.UNA or behind it, and so behind SND.WL2 too: only SND.WL1 can object.
 void TcpEngine::update_send_window(TcbHot& hot, TcbCold& cold, const Segment& segment) {
-  if (cold.snd_wl1 < segment.seq || (cold.snd_wl1 == segment.seq && cold.snd_wl2 <= segment.ack)) {
+  if (cold.snd_wl1 <= segment.seq) {
     hot.snd_wnd = window_of(hot, segment);
     cold.max_snd_wnd = std::max(cold.max_snd_wnd, hot.snd_wnd);
     cold.snd_wl1 = segment.seq;
-    cold.snd_wl2 = segment.ack;
   }
 }
 

@@ -1,11 +1,13 @@
 #pragma once
-/// The transmission control block (RFC 9293 section 3.3.1), in two halves under one 32-bit index: 64 octets that every
-/// segment touches, and a cold half for what only data transfer, loss and timers need. Names are the RFC's. Ownership:
-/// TcpEngine. Thread rule: one writer; Published fields may be read by any thread. All-zero memory is a Tcb that was
-/// never used.
+/// The transmission control block (RFC 9293 section 3.3.1), in three parts of a cache line each: two halves under one
+/// 32-bit index, which a connection always has, and its work block (TcbWork), which it has only while something is
+/// queued, in flight, to be acknowledged or to be done: a connection at rest goes without. Names are the RFC's.
+/// Ownership: TcpEngine. Thread rule: one writer; Published fields may be read by any thread. All-zero memory is a Tcb
+/// that was never used.
 
 #include <cstdint>
 
+#include "base/memory.hh"
 #include "base/published.hh"
 #include "base/seq_num.hh"
 #include "tcp/state.hh"
@@ -32,7 +34,7 @@ enum TcbFlag : std::uint32_t {
   kTcbFinReceived = 1u << 9,
   /// The service has been told of it.
   kTcbFinDelivered = 1u << 10,
-  /// A FIN was seen at cold.fin_seq, ahead of a hole.
+  /// A FIN was seen at work.fin_seq, ahead of a hole.
   kTcbFinAhead = 1u << 11,
   /// In the list of connections that output() must visit.
   kTcbDirty = 1u << 12,
@@ -54,7 +56,7 @@ enum TcbFlag : std::uint32_t {
   kTcbAnnounced = 1u << 20,
   /// A SYN or SYN-ACK had to be repeated (RFC 6298 5.7).
   kTcbSynRetransmitted = 1u << 21,
-  /// A segment is being timed (cold.rtt_seq).
+  /// A segment is being timed (work.rtt_seq).
   kTcbTiming = 1u << 22,
   /// A zero-window probe is due.
   kTcbProbe = 1u << 23,
@@ -90,18 +92,19 @@ struct alignas(64) TcbHot {
   // --- 16
   SeqNum snd_una;
   SeqNum snd_nxt;
+  /// The highest sequence number sent plus one; snd_nxt falls behind it after a timeout.
+  SeqNum snd_max;
   std::uint32_t snd_wnd;
-  SeqNum rcv_nxt;
   // --- 32
+  SeqNum rcv_nxt;
   /// Right edge of the window we have advertised; never moves left (RFC 9293 3.8.6).
   SeqNum rcv_adv;
   /// 0 in a slot that was never used; raised when a connection leaves it.
   Published<std::uint32_t> generation;
-  std::uint64_t user;
+  /// Its TcbWork; kNone while it is at rest.
+  Published<std::uint32_t> work;
   // --- 48
-  /// First chunk to send or not yet acknowledged; first chunk received and not yet consumed.
-  std::uint32_t tx_head;
-  std::uint32_t rx_head;
+  std::uint64_t user;
   Published<std::uint32_t> flags;
   /// The stack's hint for its route; 0 means look it up.
   std::uint16_t path;
@@ -116,7 +119,7 @@ struct alignas(64) TcbHot {
 };
 static_assert(sizeof(TcbHot) == 64);
 
-/// Which deadlines of TcbCold are running.
+/// Which deadlines are running (TcbCold::timers).
 enum TcbTimer : std::uint8_t {
   kTimerRetransmit = 1 << 0,
   kTimerPersist = 1 << 1,
@@ -136,49 +139,25 @@ struct alignas(64) TcbCold {
   std::uint32_t cwnd;
   std::uint32_t ssthresh;
   SeqNum recover;
-  /// The highest sequence number sent plus one; snd_nxt falls behind it after a timeout.
-  SeqNum snd_max;
-  // Round-trip time (RFC 6298): smoothed and variance in us, RTO in ms, the segment being timed. Nothing is timed while
-  // `retransmits` is not 0: then rtt_seq says since which tick the data at SND.UNA have waited (unacked_tick()).
+  // Round-trip time (RFC 6298): smoothed and variance in us, RTO in ms; when the segment timed last was sent.
   std::uint32_t srtt_us;
   std::uint32_t rttvar_us;
   std::uint32_t rto_ms;
-  SeqNum rtt_seq;
   std::uint32_t rtt_start_us;
+  /// SND.WL2 needs no place: an ACK below SND.UNA never gets as far as SND.WND, and it lies nowhere else.
   SeqNum snd_wl1;
-  SeqNum snd_wl2;
-  SeqNum fin_seq;
-  // --- 48
-  // Timestamps (RFC 7323).
-  std::uint32_t ts_recent;
-  std::uint32_t ts_recent_ms;
-  std::uint32_t ts_offset;
-  SeqNum last_ack_sent;
-  // --- 64
-  // Deadlines in ticks (ms), valid while their bit in `timers` is set. Those of sending share one: only one of them
-  // runs.
-  std::uint32_t retransmit_tick;
-  std::uint32_t delayed_ack_tick;
-  std::uint32_t life_tick;
-  std::uint32_t last_heard_tick;
-  // --- 80
-  Published<std::uint32_t> rx_bytes;
-  Published<std::uint32_t> tx_bytes;
-  std::uint32_t tx_tail;
-  std::uint32_t rx_tail;
-  // --- 96
-  /// Out-of-order chunks, sorted by sequence number, not overlapping.
-  std::uint32_t reassembly_head;
-  /// Where the chunk that holds snd_nxt was found last, and the sequence number of its first octet. Once the connection
-  /// is dead, its link in the list of the dead.
-  std::uint32_t tx_cursor;
-  SeqNum tx_cursor_seq;
-  std::uint32_t next_dirty;
-  // --- 112
+  // --- 32
   std::uint32_t max_snd_wnd;
+  // Timestamps (RFC 7323); `ts_recent_age` is when ts_recent came, in units of 65,536 ms.
+  std::uint32_t ts_recent;
+  std::uint32_t ts_offset;
+  std::uint32_t last_heard_tick;
+  /// Valid with kTimerLife.
+  std::uint32_t life_tick;
   /// Its TcbExtra (extra.hh), or kNone.
   std::uint32_t extra;
-  std::uint16_t reassembly_chunks;
+  std::uint16_t ts_recent_age;
+  /// Which deadlines run (TcbTimer).
   std::uint8_t timers;
   std::uint8_t retransmits;
   std::uint8_t duplicate_acks;
@@ -187,10 +166,51 @@ struct alignas(64) TcbCold {
   std::uint8_t ack_mode;
   /// CloseReason of a dead connection.
   std::uint8_t close_reason;
+};
+static_assert(sizeof(TcbCold) == 64);
 
+/// What only a connection at work needs (work_pool.hh). Its first values are those of one at rest: nothing queued,
+/// nothing ahead.
+struct alignas(64) TcbWork {
+  Published<std::uint32_t> rx_bytes{0};
+  Published<std::uint32_t> tx_bytes{0};
+  /// First chunk to send or not yet acknowledged; first chunk received and not yet consumed; and the last ones.
+  std::uint32_t tx_head = kNone;
+  std::uint32_t tx_tail = kNone;
+  std::uint32_t rx_head = kNone;
+  std::uint32_t rx_tail = kNone;
+  /// Out-of-order chunks, sorted by sequence number, not overlapping.
+  std::uint32_t reassembly_head = kNone;
+  /// Where the chunk that holds snd_nxt was found last, and the sequence number of its first octet. Once the connection
+  /// is dead, its link in the list of the dead.
+  std::uint32_t tx_cursor = kNone;
+  // --- 32
+  SeqNum tx_cursor_seq;
+  SeqNum last_ack_sent;
+  /// The segment being timed. Nothing is timed while `retransmits` is not 0: then it says since which tick the data at
+  /// SND.UNA have waited (unacked_tick()).
+  SeqNum rtt_seq;
+  SeqNum fin_seq;
+  // Deadlines in ticks (ms), valid while their bit in `timers` is set. Those of sending share one: only one of them
+  // runs.
+  std::uint32_t retransmit_tick = 0;
+  std::uint32_t delayed_ack_tick = 0;
+  /// The connection it belongs to; kNone while it is free.
+  std::uint32_t owner = kNone;
+  std::uint16_t reassembly_chunks = 0;
+
+  /// As at rest. What is not set here has a flag or a timer that says when it is valid; last_ack_sent is the owner's to
+  /// set.
+  void begin(std::uint32_t new_owner) {
+    rx_bytes = 0;
+    tx_bytes = 0;
+    tx_head = tx_tail = rx_head = rx_tail = reassembly_head = tx_cursor = kNone;
+    owner = new_owner;
+    reassembly_chunks = 0;
+  }
   [[nodiscard]] std::uint32_t unacked_tick() const { return rtt_seq.value(); }
 };
-static_assert(sizeof(TcbCold) == 128);
+static_assert(sizeof(TcbWork) == 64);
 
 /// Addresses of an IPv6 connection, and which slot they are.
 struct AddressPairV6 {

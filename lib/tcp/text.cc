@@ -20,7 +20,7 @@ std::uint32_t blocks_for(std::size_t octets) {
 
 void TcpEngine::process_text(std::uint32_t index, const Segment& segment) {
   TcbHot& hot = hot_[index];
-  TcbCold& cold = cold_[index];
+  TcbWork& work = work_of(hot);
   if (!in(hot.state, kReceiving)) return drop(Drop::kTcpAfterClose);
 
   if (hot.has(kTcbEcn) && segment.payload_len > 0 && (segment.ecn == kEcnCe || segment.has(kCwr))) [[unlikely]] {
@@ -62,9 +62,9 @@ void TcpEngine::process_text(std::uint32_t index, const Segment& segment) {
   }
   if (hot.has(kTcbFinAhead)) {
     // The first FIN seen says where the data end; what lies behind it, another FIN included, is not from a sane peer.
-    const auto before_fin = static_cast<std::uint32_t>(std::max(cold.fin_seq - seq, 0));
+    const auto before_fin = static_cast<std::uint32_t>(std::max(work.fin_seq - seq, 0));
     if (len > before_fin) len = before_fin;
-    fin = fin && seq + len == cold.fin_seq;
+    fin = fin && seq + len == work.fin_seq;
   }
   if (len > 0 && hot.has(kTcbOrphan)) {
     // RFC 1122 4.2.2.13: data that nobody will read says so with an RST.
@@ -76,7 +76,7 @@ void TcpEngine::process_text(std::uint32_t index, const Segment& segment) {
     if (len > 0) accept_out_of_order(index, seq, data, len);
     if (fin) {
       hot.set(kTcbFinAhead);
-      cold.fin_seq = seq + len;
+      work.fin_seq = seq + len;
     }
     // RFC 5681 3.2: an out-of-order segment is acknowledged at once.
     hot.set(kTcbAckNow);
@@ -87,12 +87,12 @@ void TcpEngine::process_text(std::uint32_t index, const Segment& segment) {
     hot.set(kTcbAckNow);
     return mark_dirty(index);
   }
-  if (cold.reassembly_head != kNone) {
+  if (work.reassembly_head != kNone) {
     pull_reassembled(index);
     hot.set(kTcbAckNow);  // RFC 5681 3.2: filling a hole is acknowledged at once
   }
   if (len > 0) schedule_ack(index);
-  const bool fin_here = (fin && seq + len == hot.rcv_nxt) || (hot.has(kTcbFinAhead) && cold.fin_seq == hot.rcv_nxt);
+  const bool fin_here = (fin && seq + len == hot.rcv_nxt) || (hot.has(kTcbFinAhead) && work.fin_seq == hot.rcv_nxt);
   if (fin_here) process_fin(index);
 }
 
@@ -113,7 +113,7 @@ void TcpEngine::schedule_ack(std::uint32_t index) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   mark_dirty(index);
-  if (ack_now(hot, cold, config_.tcp) || settings(index).quick_ack) {
+  if (ack_now(hot, cold, work_of(hot), config_.tcp) || settings(index).quick_ack) {
     hot.set(kTcbAckNow);
   } else if (!hot.has(kTcbAckNow) && (cold.timers & kTimerDelayedAck) == 0) {
     arm(index, kTimerDelayedAck, tick_ + config_.tcp.delayed_ack_ms);
@@ -123,7 +123,8 @@ void TcpEngine::schedule_ack(std::uint32_t index) {
 /// Takes `len` octets at RCV.NXT: handed over where they lie when nothing is queued before them, else copied.
 bool TcpEngine::accept_in_order(std::uint32_t index, const std::uint8_t* data, std::uint32_t len) {
   TcbHot& hot = hot_[index];
-  if (hot.rx_head == kNone && !hot.has(kTcbReadPending)) {
+  TcbWork& work = work_of(hot);
+  if (work.rx_head == kNone && !hot.has(kTcbReadPending)) {
     // What the service leaves must find room afterwards, so its blocks are promised now.
     if (!chunks_.may_take(ChunkPool::Share::kDelivery, blocks_for(len), promised_blocks_)) return false;
     promised_blocks_ += blocks_for(len);
@@ -131,7 +132,7 @@ bool TcpEngine::accept_in_order(std::uint32_t index, const std::uint8_t* data, s
     push_event(index, EventType::kReadable, {data, len});
   } else {
     // Window edges rounded up to the scale can creep beyond the buffer, an octet at a time; the buffer itself does not.
-    if (cold_[index].rx_bytes >= config_.tcp.receive_buffer_bytes) return false;
+    if (work_of(index).rx_bytes >= config_.tcp.receive_buffer_bytes) return false;
     if (!append_receive(index, {data, len}, ChunkPool::Share::kReceive)) return false;
     if (!hot.has(kTcbReadPending)) offer(index);
   }
@@ -143,35 +144,35 @@ bool TcpEngine::accept_in_order(std::uint32_t index, const std::uint8_t* data, s
 /// All or nothing.
 bool TcpEngine::append_receive(std::uint32_t index, std::span<const std::uint8_t> data, ChunkPool::Share share) {
   TcbHot& hot = hot_[index];
-  TcbCold& cold = cold_[index];
-  const std::uint32_t room = cold.rx_tail == kNone ? 0 : chunks_.room(cold.rx_tail);
+  TcbWork& work = work_of(hot);
+  const std::uint32_t room = work.rx_tail == kNone ? 0 : chunks_.room(work.rx_tail);
   const std::uint32_t need = data.size() > room ? blocks_for(data.size() - room) : 0;
   if (need > 0 && !chunks_.may_take(share, need, promised_blocks_)) return false;
-  cold.rx_bytes = cold.rx_bytes + static_cast<std::uint32_t>(data.size());
-  if (room > 0) data = data.subspan(chunks_.append(cold.rx_tail, data));
+  work.rx_bytes = work.rx_bytes + static_cast<std::uint32_t>(data.size());
+  if (room > 0) data = data.subspan(chunks_.append(work.rx_tail, data));
   while (!data.empty()) {
     const std::uint32_t chunk = chunks_.allocate(share, promised_blocks_);
     TG_CHECK(chunk != kNone);
     data = data.subspan(chunks_.append(chunk, data));
-    if (hot.rx_head == kNone) {
-      hot.rx_head = chunk;
+    if (work.rx_head == kNone) {
+      work.rx_head = chunk;
     } else {
-      chunks_[cold.rx_tail].next = chunk;
+      chunks_[work.rx_tail].next = chunk;
     }
-    cold.rx_tail = chunk;
+    work.rx_tail = chunk;
   }
   return true;
 }
 
 /// Keeps octets that came before their predecessors, without overlap, sorted. What finds no room is not acknowledged.
 void TcpEngine::accept_out_of_order(std::uint32_t index, SeqNum seq, const std::uint8_t* data, std::uint32_t len) {
-  TcbCold& cold = cold_[index];
+  TcbWork& work = work_of(index);
   if (TcbExtra* extra = spare_extra(index)) {
     extra->reassembly.last_out_of_order = seq;
     extra->reassembly.active = true;
   }
   std::uint32_t previous = kNone;
-  std::uint32_t next = cold.reassembly_head;
+  std::uint32_t next = work.reassembly_head;
   bool reported = false;
   while (len > 0) {
     // Find the first chunk that ends behind `seq`.
@@ -198,15 +199,15 @@ void TcpEngine::accept_out_of_order(std::uint32_t index, SeqNum seq, const std::
       taken = chunks_.append(previous, {data, piece});
     }
     if (taken == 0) {
-      const bool allowed = cold.reassembly_chunks < kMaxReassemblyChunks;
+      const bool allowed = work.reassembly_chunks < kMaxReassemblyChunks;
       const std::uint32_t chunk = allowed ? chunks_.allocate(ChunkPool::Share::kReassembly, promised_blocks_) : kNone;
       if (chunk == kNone) return drop(Drop::kTcpReassemblyFull);
-      ++cold.reassembly_chunks;
+      ++work.reassembly_chunks;
       taken = chunks_.append(chunk, {data, piece});
       chunks_[chunk].seq = seq;
       chunks_[chunk].next = next;
       if (previous == kNone) {
-        cold.reassembly_head = chunk;
+        work.reassembly_head = chunk;
       } else {
         chunks_[previous].next = chunk;
       }
@@ -222,10 +223,11 @@ void TcpEngine::accept_out_of_order(std::uint32_t index, SeqNum seq, const std::
 void TcpEngine::pull_reassembled(std::uint32_t index) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
-  while (cold.reassembly_head != kNone && chunks_[cold.reassembly_head].seq <= hot.rcv_nxt) {
-    const std::uint32_t chunk = cold.reassembly_head;
-    cold.reassembly_head = chunks_[chunk].next;
-    --cold.reassembly_chunks;
+  TcbWork& work = work_of(hot);
+  while (work.reassembly_head != kNone && chunks_[work.reassembly_head].seq <= hot.rcv_nxt) {
+    const std::uint32_t chunk = work.reassembly_head;
+    work.reassembly_head = chunks_[chunk].next;
+    --work.reassembly_chunks;
     chunks_[chunk].next = kNone;
     const auto old = static_cast<std::uint32_t>(hot.rcv_nxt - chunks_[chunk].seq);
     if (old >= chunks_[chunk].len) {
@@ -235,32 +237,33 @@ void TcpEngine::pull_reassembled(std::uint32_t index) {
     chunks_.trim_front(chunk, old);
     const std::uint32_t len = chunks_[chunk].len;
     hot.rcv_nxt += len;
-    cold.rx_bytes = cold.rx_bytes + len;
+    work.rx_bytes = work.rx_bytes + len;
     counters_.add(TcpCounter::kDataOctetsIn, len);
-    if (hot.rx_head == kNone) {
-      hot.rx_head = chunk;
-    } else if (chunks_.room(cold.rx_tail) >= len) {
+    if (work.rx_head == kNone) {
+      work.rx_head = chunk;
+    } else if (chunks_.room(work.rx_tail) >= len) {
       // Small pieces share a block, or a peer that sends single octets would hold one for each.
-      chunks_.append(cold.rx_tail, {chunks_[chunk].data, len});
+      chunks_.append(work.rx_tail, {chunks_[chunk].data, len});
       chunks_.free(chunk);
       continue;
     } else {
-      chunks_[cold.rx_tail].next = chunk;
+      chunks_[work.rx_tail].next = chunk;
     }
-    cold.rx_tail = chunk;
+    work.rx_tail = chunk;
   }
-  if (cold.reassembly_head == kNone && cold.extra != kNone) extras_[cold.extra].reassembly.active = false;
-  if (hot.rx_head != kNone && !hot.has(kTcbReadPending)) offer(index);
+  if (work.reassembly_head == kNone && cold.extra != kNone) extras_[cold.extra].reassembly.active = false;
+  if (work.rx_head != kNone && !hot.has(kTcbReadPending)) offer(index);
 }
 
 /// Eighth step: the FIN lies at RCV.NXT.
 void TcpEngine::process_fin(std::uint32_t index) {
   TcbHot& hot = hot_[index];
+  TcbWork& work = work_of(hot);
   hot.rcv_nxt += 1;
   hot.set(kTcbFinReceived | kTcbAckNow);
   hot.clear(kTcbFinAhead);
   mark_dirty(index);
-  const bool nothing_before = hot.rx_head == kNone && !hot.has(kTcbReadPending);
+  const bool nothing_before = work.rx_head == kNone && !hot.has(kTcbReadPending);
   if (nothing_before && !hot.has(kTcbOrphan)) {
     hot.set(kTcbFinDelivered);
     push_event(index, EventType::kPeerClosed);
@@ -272,7 +275,7 @@ void TcpEngine::process_fin(std::uint32_t index) {
     case TcpState::kFinWait1:
       // "If our FIN has been ACKed (perhaps in this segment), then enter TIME-WAIT ...; otherwise, enter the CLOSING
       // state."
-      if (hot.has(kTcbFinSent) && hot.snd_una == cold_[index].snd_max) {
+      if (hot.has(kTcbFinSent) && hot.snd_una == hot_[index].snd_max) {
         enter_time_wait(index);
       } else {
         transition(hot, TcpState::kClosing);
@@ -289,7 +292,8 @@ void TcpEngine::process_fin(std::uint32_t index) {
 /// Tells the service of the first queued chunk.
 void TcpEngine::offer(std::uint32_t index) {
   TcbHot& hot = hot_[index];
-  const Chunk& chunk = chunks_[hot.rx_head];
+  TcbWork& work = work_of(hot);
+  const Chunk& chunk = chunks_[work.rx_head];
   hot.set(kTcbReadPending);
   push_event(index, EventType::kReadable, {chunk.data, chunk.len});
 }
@@ -301,7 +305,7 @@ void TcpEngine::after_delivery(std::span<Event> events) {
       if (alive(event.connection)) settle_readable(index, event);
     } else if (event.type == EventType::kWritable && alive(event.connection)) {
       const TcbHot& hot = hot_[index];
-      if (hot.rx_head != kNone && !hot.has(kTcbReadPending | kTcbOrphan)) offer(index);
+      if (work_or_rest(index).rx_head != kNone && !hot.has(kTcbReadPending | kTcbOrphan)) offer(index);
     }
   }
   promised_blocks_ = 0;
@@ -310,32 +314,32 @@ void TcpEngine::after_delivery(std::span<Event> events) {
 /// Takes off the queue what the service consumed, keeps what it left, and goes on if it took everything.
 void TcpEngine::settle_readable(std::uint32_t index, const Event& event) {
   TcbHot& hot = hot_[index];
-  TcbCold& cold = cold_[index];
+  TcbWork& work = work_of(hot);
   const auto consumed = std::min<std::uint32_t>(event.consumed, static_cast<std::uint32_t>(event.data.size()));
-  const bool queued = hot.rx_head != kNone && chunks_[hot.rx_head].data == event.data.data();
+  const bool queued = work.rx_head != kNone && chunks_[work.rx_head].data == event.data.data();
   hot.clear(kTcbReadPending);
   if (queued) {
-    cold.rx_bytes = cold.rx_bytes - consumed;
-    if (consumed == chunks_[hot.rx_head].len) {
-      const std::uint32_t head = hot.rx_head;
-      hot.rx_head = chunks_[head].next;
-      if (hot.rx_head == kNone) cold.rx_tail = kNone;
+    work.rx_bytes = work.rx_bytes - consumed;
+    if (consumed == chunks_[work.rx_head].len) {
+      const std::uint32_t head = work.rx_head;
+      work.rx_head = chunks_[head].next;
+      if (work.rx_head == kNone) work.rx_tail = kNone;
       chunks_.free(head);
     } else {
-      chunks_.trim_front(hot.rx_head, consumed);
+      chunks_.trim_front(work.rx_head, consumed);
     }
   } else {
     // It lay in a received frame, which goes back now: copy the rest before what has been queued since.
     std::span<const std::uint8_t> rest = event.data.subspan(consumed);
     if (!rest.empty()) {
-      const std::uint32_t later_head = hot.rx_head;
-      const std::uint32_t later_tail = cold.rx_tail;
-      hot.rx_head = cold.rx_tail = kNone;
+      const std::uint32_t later_head = work.rx_head;
+      const std::uint32_t later_tail = work.rx_tail;
+      work.rx_head = work.rx_tail = kNone;
       promised_blocks_ = 0;  // this is what the promise was for
       TG_CHECK(append_receive(index, rest, ChunkPool::Share::kPromised));
       if (later_head != kNone) {
-        chunks_[cold.rx_tail].next = later_head;
-        cold.rx_tail = later_tail;
+        chunks_[work.rx_tail].next = later_head;
+        work.rx_tail = later_tail;
       }
     }
   }
@@ -347,7 +351,7 @@ void TcpEngine::settle_readable(std::uint32_t index, const Event& event) {
     return;
   }
   if (consumed == event.data.size()) {
-    if (hot.rx_head != kNone) {
+    if (work.rx_head != kNone) {
       offer(index);
     } else if (hot.has(kTcbFinReceived) && !hot.has(kTcbFinDelivered)) {
       hot.set(kTcbFinDelivered);
@@ -363,7 +367,7 @@ void TcpEngine::announce_room(std::uint32_t index) {
   TcbHot& hot = hot_[index];
   if (hot.has(kTcbDetached | kTcbDead | kTcbFinReceived)) return;
   const auto offered = static_cast<std::uint32_t>(std::max(hot.rcv_adv - hot.rcv_nxt, 0));
-  const std::uint32_t space = receive_space(index);
+  const std::uint32_t space = receive_space(index, work_or_rest(index));
   const std::uint32_t mss = hot.has(kTcbV6) ? config_.mss_v6 : config_.mss_v4;
   const std::uint32_t moved = space > offered ? space - offered : 0;
   if (moved >= 2 * mss || moved >= settings(index).receive_buffer_bytes / 2 ||

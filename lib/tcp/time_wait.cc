@@ -8,8 +8,9 @@ namespace tidegate {
 void TcpEngine::enter_time_wait(std::uint32_t index) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
+  TcbWork& work = work_of(hot);
   // The ACK of the peer's FIN leaves while the connection can still write it.
-  if (hot.has(kTcbAckNow)) emit_ack(index, cold.snd_max);
+  if (hot.has(kTcbAckNow)) emit_ack(index, hot.snd_max);
   const FlowKey key = key_of(index);
   transition(hot, TcpState::kTimeWait);
   const bool kept = hot.has(kTcbV6) ? add_time_wait(time_wait6_, RefKind::kTimeWait6, index, key)
@@ -23,7 +24,7 @@ void TcpEngine::enter_time_wait(std::uint32_t index) {
   wheel_.cancel(index);
   cold.timers = 0;
   hot.set(kTcbDetached);
-  if (hot.has(kTcbOrphan) || (hot.rx_head == kNone && !hot.has(kTcbReadPending))) finish_detached(index);
+  if (hot.has(kTcbOrphan) || (work.rx_head == kNone && !hot.has(kTcbReadPending))) finish_detached(index);
 }
 
 /// Nothing is left to read: the Tcb goes, its TIME-WAIT stays.
@@ -39,7 +40,8 @@ void TcpEngine::finish_detached(std::uint32_t index) {
 /// Our FIN, the last thing, has been acknowledged. What came before the peer's FIN stays readable until it is read.
 void TcpEngine::leave_last_ack(std::uint32_t index) {
   TcbHot& hot = hot_[index];
-  if (hot.has(kTcbOrphan) || (hot.rx_head == kNone && !hot.has(kTcbReadPending)))
+  TcbWork& work = work_of(hot);
+  if (hot.has(kTcbOrphan) || (work.rx_head == kNone && !hot.has(kTcbReadPending)))
     return release(index, CloseReason::kNormal);
   table_.erase(hash_of(key_of(index)), make_ref(RefKind::kTcb, index));
   transition(hot, TcpState::kClosed);
@@ -64,7 +66,7 @@ bool TcpEngine::add_time_wait(Store& store, RefKind kind, std::uint32_t index, c
   }
   const TcbHot& hot = hot_[index];
   TimeWaitState& state = store[entry].state;
-  state.snd_nxt = cold_[index].snd_max;
+  state.snd_nxt = hot_[index].snd_max;
   state.rcv_nxt = hot.rcv_nxt;
   state.ts_recent = cold_[index].ts_recent;
   state.dscp = settings(index).dscp & 63u;

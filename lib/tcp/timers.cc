@@ -20,11 +20,11 @@ void TcpEngine::arm(std::uint32_t index, TcbTimer timer, Tick tick) {
     case kTimerTailProbe:
     case kTimerReorder:
     case kTimersSend:
-      cold.retransmit_tick = tick;
+      work_of(index).retransmit_tick = tick;
       disarm(cold, kTimersSend);
       break;
     case kTimerDelayedAck:
-      cold.delayed_ack_tick = tick;
+      work_of(index).delayed_ack_tick = tick;
       break;
     case kTimerLife:
       cold.life_tick = tick;
@@ -112,9 +112,11 @@ unsigned TcpEngine::expire_timers(unsigned budget) {
 }
 
 void TcpEngine::on_timer(std::uint32_t index) {
+  if (hot_[index].work == kNone && !timer_at_rest(index)) return;
   TcbCold& cold = cold_[index];
   const TcbHot& hot = hot_[index];
-  if ((cold.timers & kTimerDelayedAck) != 0 && due(cold.delayed_ack_tick, tick_)) {
+  TcbWork& work = work_of(hot);
+  if ((cold.timers & kTimerDelayedAck) != 0 && due(work.delayed_ack_tick, tick_)) {
     disarm(cold, kTimerDelayedAck);
     ack_delay_expired(cold);
     counters_.add(TcpCounter::kDelayedAcks);
@@ -125,18 +127,18 @@ void TcpEngine::on_timer(std::uint32_t index) {
     disarm(cold, kTimerPacing);
     mark_dirty(index);
   }
-  if ((cold.timers & kTimerRetransmit) != 0 && due(cold.retransmit_tick, tick_)) on_retransmit(index);
-  if ((cold.timers & kTimerPersist) != 0 && due(cold.retransmit_tick, tick_)) on_persist(index);
-  if ((cold.timers & kTimerTailProbe) != 0 && due(cold.retransmit_tick, tick_)) on_tail_probe(index);
-  if ((cold.timers & kTimerReorder) != 0 && due(cold.retransmit_tick, tick_)) on_reorder(index);
+  if ((cold.timers & kTimerRetransmit) != 0 && due(work.retransmit_tick, tick_)) on_retransmit(index);
+  if ((cold.timers & kTimerPersist) != 0 && due(work.retransmit_tick, tick_)) on_persist(index);
+  if ((cold.timers & kTimerTailProbe) != 0 && due(work.retransmit_tick, tick_)) on_tail_probe(index);
+  if ((cold.timers & kTimerReorder) != 0 && due(work.retransmit_tick, tick_)) on_reorder(index);
   if ((cold.timers & kTimerLife) != 0 && due(cold.life_tick, tick_)) on_life(index);
   if (hot.has(kTcbDead) || cold.timers == 0) return;
   const bool pacing = (cold.timers & kTimerPacing) != 0;
   const Tick pacing_tick = pacing ? extra(index)->congestion.pacing.tick : 0;
   // The wheel fired for the earliest deadline; the next one takes its place.
   Tick next = tick_ + 0x7fff'fff0u;
-  if ((cold.timers & kTimersSend) != 0 && earlier(cold.retransmit_tick, next)) next = cold.retransmit_tick;
-  if ((cold.timers & kTimerDelayedAck) != 0 && earlier(cold.delayed_ack_tick, next)) next = cold.delayed_ack_tick;
+  if ((cold.timers & kTimersSend) != 0 && earlier(work.retransmit_tick, next)) next = work.retransmit_tick;
+  if ((cold.timers & kTimerDelayedAck) != 0 && earlier(work.delayed_ack_tick, next)) next = work.delayed_ack_tick;
   if ((cold.timers & kTimerLife) != 0 && earlier(cold.life_tick, next)) next = cold.life_tick;
   if (pacing && earlier(pacing_tick, next)) next = pacing_tick;
   wheel_.arm(index, next);
@@ -145,8 +147,9 @@ void TcpEngine::on_timer(std::uint32_t index) {
 void TcpEngine::on_persist(std::uint32_t index) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
+  TcbWork& work = work_of(hot);
   disarm(cold, kTimerPersist);
-  if (hot.has(kTcbWantWritable) && cold.tx_bytes == 0) return on_starved(index);
+  if (hot.has(kTcbWantWritable) && work.tx_bytes == 0) return on_starved(index);
   // `probes` counts those that nothing at all has answered.
   const bool passed = user_timeout_passed(index);
   if (cold.probes >= config_.tcp.data_retries || (hot.snd_wnd == 0 && passed))
@@ -180,7 +183,7 @@ void TcpEngine::on_life(std::uint32_t index) {
   if (!user.keepalive) return;
   // Data in flight has its own timer, and traffic since then moves the deadline.
   const bool heard = tick_ - cold.last_heard_tick < user.keepalive_idle_ms;
-  if (heard || cold.snd_max != hot.snd_una) {
+  if (heard || hot.snd_max != hot.snd_una) {
     cold.probes = 0;
     arm(index, kTimerLife, std::max<Tick>(user.keepalive_idle_ms, 1) + (heard ? cold.last_heard_tick : tick_));
     return;

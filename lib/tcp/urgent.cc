@@ -15,9 +15,10 @@ constexpr StateSet kListens = bit(TcpState::kEstablished) | bit(TcpState::kFinWa
 /// Octets from the next one the service has not been offered to the end of the urgent data (MUST-32).
 std::uint32_t TcpEngine::urgent_bytes(std::uint32_t index) const {
   const TcbCold& cold = cold_[index];
+  const TcbWork& work = work_or_rest(index);
   if (cold.extra == kNone) return 0;
   const UrgentState& urgent = extras_[cold.extra].urgent;
-  const SeqNum next = hot_[index].rcv_nxt - std::uint32_t{cold.rx_bytes};
+  const SeqNum next = hot_[index].rcv_nxt - std::uint32_t{work.rx_bytes};
   return urgent.receiving && urgent.rcv_up > next ? static_cast<std::uint32_t>(urgent.rcv_up - next) : 0;
 }
 
@@ -27,7 +28,7 @@ void TcpEngine::process_urgent(std::uint32_t index, const Segment& segment) {
   const TcbHot& hot = hot_[index];
   if (!in(hot.state, kListens) || hot.has(kTcbOrphan)) return;
   const SeqNum up = segment.seq + segment.urgent;
-  const SeqNum next = hot.rcv_nxt - std::uint32_t{cold_[index].rx_bytes};
+  const SeqNum next = hot.rcv_nxt - std::uint32_t{work_of(index).rx_bytes};
   if (up <= next) return;
   TcbExtra* known = spare_extra(index);
   if (known == nullptr) return;
@@ -50,7 +51,7 @@ std::size_t TcpEngine::send_urgent(ConnectionId id, std::span<const std::uint8_t
   TcbExtra* known = want_extra(id.index);
   if (known == nullptr) return sent;
   known->urgent.sending = true;
-  known->urgent.snd_up = hot.snd_una + (hot.has(kTcbSynUnacked) ? 1u : 0u) + std::uint32_t{cold_[id.index].tx_bytes};
+  known->urgent.snd_up = hot.snd_una + (hot.has(kTcbSynUnacked) ? 1u : 0u) + std::uint32_t{work_of(id.index).tx_bytes};
   counters_.add(TcpCounter::kUrgentOut);
   if (in(hot.state, bit(TcpState::kEstablished) | bit(TcpState::kCloseWait))) hot.set(kTcbAckNow);
   mark_dirty(id.index);

@@ -132,16 +132,16 @@ TEST(Rfc5681, TimeoutLeavesOneSegmentAndHalvesOnce) {
   TcbCold cold{};
   hot.mss = 1000;
   hot.snd_una = SeqNum(0xffff'f000);
-  cold.snd_max = hot.snd_una + 8000;
+  hot.snd_max = hot.snd_una + 8000;
   congestion_start(hot, cold, config);
   const CongestionFlow flow{hot, cold, nullptr, config, 0};
   congestion_on_timeout(flow, true);
   EXPECT_EQ(cold.cwnd, 1000u);
   EXPECT_EQ(cold.ssthresh, 4000u);
-  cold.snd_max = hot.snd_una + 1000;
+  hot.snd_max = hot.snd_una + 1000;
   congestion_on_timeout(flow, false);
   EXPECT_EQ(cold.ssthresh, 4000u);
-  cold.snd_max = hot.snd_una + 100;
+  hot.snd_max = hot.snd_una + 100;
   congestion_on_timeout(flow, true);
   EXPECT_EQ(cold.ssthresh, 2000u) << "never below two segments";
 }
@@ -171,7 +171,7 @@ TEST(Rfc9438_4_9, UndoRestoresWhatTheReductionChanged) {
       hot.mss = 1000;
       hot.snd_una = SeqNum(5000);
       cold.ack_mode |= kCwndLimited;
-      cold.snd_max = hot.snd_una + 40'000;
+      hot.snd_max = hot.snd_una + 40'000;
       cold.recover = hot.snd_una - 1;
       cold.cwnd = 40'000;
       cold.ssthresh = 30'000;
@@ -211,7 +211,7 @@ TEST(Rfc3168_6_1_2, LossInAWindowThatWasReducedDoesNotReduceAgain) {
   CongestionState state;
   hot.mss = 1000;
   hot.snd_una = SeqNum(5000);
-  cold.snd_max = hot.snd_una + 20'000;
+  hot.snd_max = hot.snd_una + 20'000;
   cold.recover = hot.snd_una - 1;
   cold.cwnd = 20'000;
   cold.ssthresh = 0x7fff'ffff;
@@ -223,8 +223,8 @@ TEST(Rfc3168_6_1_2, LossInAWindowThatWasReducedDoesNotReduceAgain) {
   EXPECT_EQ(cold.ssthresh, 14'000u);
   EXPECT_FALSE(congestion_undo(flow)) << "the network itself said so";
   congestion_leave_recovery(flow);
-  hot.snd_una = cold.snd_max;
-  cold.snd_max = hot.snd_una + 14'000;
+  hot.snd_una = hot.snd_max;
+  hot.snd_max = hot.snd_una + 14'000;
   congestion_enter_recovery(flow);
   EXPECT_EQ(cold.ssthresh, 9800u);
 }

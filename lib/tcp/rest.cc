@@ -1,0 +1,103 @@
+// Connections at rest: what takes their work block (work_pool.hh) and what gives it back. A connection keeps its block
+// for as long as there are enough; when there are not, those that need none lose theirs, and get one again with
+// whatever happens next: a segment, a call of their service, a timer. A block says nothing that does not follow from
+// the other two parts of the TCB while may_rest(), so going to rest and waking changes nothing that anybody sees.
+
+#include "tcp/engine.hh"
+#include "tcp/ticks.hh"
+
+namespace tidegate {
+namespace {
+
+/// Blocks looked at for each that is asked for while they are scarce, and when there is none left.
+constexpr unsigned kHandSteps = 8;
+constexpr unsigned kMoreSteps = 64;
+/// How soon what a service asked of a connection at rest is tried again when no block was to be had.
+constexpr std::uint32_t kWakeRetryTicks = 10;
+
+constexpr StateSet kRestful = bit(TcpState::kEstablished) | bit(TcpState::kCloseWait) | bit(TcpState::kFinWait2);
+
+/// Something is under way, or is owed.
+constexpr std::uint32_t kRestless = kTcbDirty | kTcbDead | kTcbDetached | kTcbSynUnacked | kTcbAckNow | kTcbAbort |
+                                    kTcbReadPending | kTcbRetransmit | kTcbInRecovery | kTcbTiming | kTcbProbe |
+                                    kTcbFinAhead | kTcbWantWritable;
+
+/// Its service called while there was no block: the flags remember it.
+bool called(const TcbHot& hot) {
+  return hot.has(kTcbAbort | kTcbWantWritable) || (hot.has(kTcbFinQueued) && !hot.has(kTcbFinSent));
+}
+
+}  // namespace
+
+/// A block as it is at rest. False, and counted, when there is none.
+bool TcpEngine::take_work(std::uint32_t index) {
+  if (works_.scarce()) [[unlikely]]
+    reclaim_works();
+  const std::uint32_t block = works_.allocate(index);
+  if (block == kNone) {
+    counters_.add(TcpCounter::kWorkExhausted);
+    return false;
+  }
+  hot_[index].work = block;
+  return true;
+}
+
+/// Out of rest. False when no block is left: whoever asked tries again, or has its peer do so.
+bool TcpEngine::wake(std::uint32_t index) {
+  if (!take_work(index)) return false;
+  TcbHot& hot = hot_[index];
+  work_of(hot).last_ack_sent = hot.rcv_nxt;
+  if (called(hot)) mark_dirty(index);
+  return true;
+}
+
+void TcpEngine::wake_later(std::uint32_t index) {
+  const Tick at = tick_ + kWakeRetryTicks;
+  if (!wheel_.armed(index) || earlier(at, wheel_.expiry(index))) wheel_.arm(index, at);
+}
+
+/// output() shall see to what has been set in the flags.
+void TcpEngine::visit(std::uint32_t index) {
+  if (!awake(index)) return wake_later(index);
+  mark_dirty(index);
+}
+
+/// The wheel has fired for a connection at rest. True when it is awake and its deadlines can be looked at.
+bool TcpEngine::timer_at_rest(std::uint32_t index) {
+  const TcbCold& cold = cold_[index];
+  const bool life = (cold.timers & kTimerLife) != 0;
+  if (!called(hot_[index]) && !(life && due(cold.life_tick, tick_))) {
+    // A deadline that went, or moved, before the connection came to rest.
+    if (life) wheel_.arm(index, cold.life_tick);
+    return false;
+  }
+  if (wake(index)) return true;
+  wheel_.arm(index, tick_ + kWakeRetryTicks);
+  return false;
+}
+
+/// Nothing is queued, in flight, to be read, to be acknowledged or to be visited, and no timer runs but the one that
+/// needs no block.
+bool TcpEngine::may_rest(const TcbHot& hot, const TcbWork& work) const {
+  if (work.tx_head != kNone || work.rx_head != kNone || work.reassembly_head != kNone) return false;
+  if (hot.has(kRestless) || !in(hot.state, kRestful) || called(hot)) return false;
+  if (hot.has(kTcbFinReceived) && !hot.has(kTcbFinDelivered | kTcbOrphan)) return false;
+  if (hot.snd_una != hot.snd_max || hot.snd_nxt != hot.snd_max || work.last_ack_sent != hot.rcv_nxt) return false;
+  const TcbCold& cold = cold_[work.owner];
+  return (cold.timers & ~kTimerLife) == 0 && cold.retransmits == 0;
+}
+
+/// The hand goes on by some blocks and takes those back that are not needed.
+void TcpEngine::reclaim_works() {
+  const unsigned steps = works_.full() ? kMoreSteps : kHandSteps;
+  for (unsigned step = 0; step < steps && works_.scarce(); ++step) {
+    const std::uint32_t i = works_.next_in_hand();
+    if (i == kNone) continue;
+    TcbHot& hot = hot_[works_[i].owner];
+    if (!may_rest(hot, works_[i])) continue;
+    hot.work = kNone;
+    works_.free(i);
+  }
+}
+
+}  // namespace tidegate
