@@ -97,6 +97,15 @@ void match_path(benchmark::State& state) {
 }
 BENCHMARK(match_path)->Arg(1)->Arg(10)->Arg(1000);
 
+void find_path(benchmark::State& state) {
+  std::vector<std::string> names;
+  for (int i = 0; i < state.range(0); ++i) names.push_back("/service/v1/item" + std::to_string(100'000 + i));
+  const std::string wanted = names[names.size() / 2];
+  const http::Paths paths(std::move(names));
+  for (auto _ : state) benchmark::DoNotOptimize(paths.find(octets(wanted)));
+}
+BENCHMARK(find_path)->Arg(1)->Arg(10)->Arg(1000);
+
 void judge_answer(benchmark::State& state) {
   const std::string body(static_cast<std::size_t>(state.range(0)), 'b');
   const std::string text =

@@ -67,7 +67,7 @@ std::string lower(std::string_view text) {
 
 bool is_field_value(std::string_view text) {
   const auto* begin = reinterpret_cast<const std::uint8_t*>(text.data());
-  return find_control(begin, begin + text.size()) == begin + text.size();
+  return find_control(begin, begin, begin + text.size()) == begin + text.size();
 }
 
 bool is_token(std::string_view text) {

@@ -23,6 +23,7 @@ constexpr std::uint8_t kMaxChunkDigits = 16;
 struct Parser::Run {
   RequestState& s;
   const Parser& parser;
+  const std::uint8_t* const begin;
   const std::uint8_t* at;
   const std::uint8_t* const end;
   bool done = false;
@@ -67,7 +68,7 @@ struct Parser::Run {
     s.phase = Phase::kMethod;
   }
   void method() {
-    const std::uint8_t* stop = skip(at, end, kTokenChar);
+    const std::uint8_t* stop = skip_word(begin, at, end, kTokenChar);
     add_to_token(at, stop, false);
     if (!count(static_cast<std::size_t>(stop - at))) return;
     at = stop;
@@ -96,7 +97,7 @@ struct Parser::Run {
   }
   /// RFC 9112 3.2.2: absolute-form must be accepted; here with the schemes we can be the origin of.
   void scheme() {
-    const std::uint8_t* stop = skip(at, end, kTokenChar);
+    const std::uint8_t* stop = skip_word(begin, at, end, kTokenChar);
     add_to_token(at, stop, true);
     if (!count(static_cast<std::size_t>(stop - at))) return;
     at = stop;
@@ -112,7 +113,7 @@ struct Parser::Run {
     s.phase = next;
   }
   void authority() {
-    const std::uint8_t* stop = skip(at, end, kHostChar);
+    const std::uint8_t* stop = skip_word(begin, at, end, kHostChar);
     // An empty host is invalid (RFC 9110 4.2.1), and so is userinfo here (4.2.4).
     if (stop != at) s.token_length = 1;
     if (!count(static_cast<std::size_t>(stop - at))) return;
@@ -153,7 +154,7 @@ struct Parser::Run {
     s.phase = Phase::kVersion;
   }
   void path() {
-    const std::uint8_t* stop = skip(at, end, kPathChar);
+    const std::uint8_t* stop = skip_visible(begin, at, end, kPathChar);
     const auto octets = static_cast<std::size_t>(stop - at);
     if (!count(octets)) return;
     parser.paths_.advance(s.cursor, {at, octets});
@@ -164,7 +165,7 @@ struct Parser::Run {
     ++at;
   }
   void query() {
-    const std::uint8_t* stop = skip(at, end, kQueryChar);
+    const std::uint8_t* stop = skip_visible(begin, at, end, kQueryChar);
     if (!count(static_cast<std::size_t>(stop - at))) return;
     at = stop;
     if (at == end) return;
@@ -210,7 +211,7 @@ struct Parser::Run {
     s.phase = Phase::kFieldName;
   }
   void field_name() {
-    const std::uint8_t* stop = skip(at, end, kTokenChar);
+    const std::uint8_t* stop = skip_word(begin, at, end, kTokenChar);
     add_to_token(at, stop, true);
     if (!count(static_cast<std::size_t>(stop - at))) return;
     at = stop;
@@ -240,7 +241,7 @@ struct Parser::Run {
     }
   }
   void field_value() {
-    const std::uint8_t* stop = find_control(at, end);
+    const std::uint8_t* stop = find_control(begin, at, end);
     const auto octets = static_cast<std::size_t>(stop - at);
     // What lies within the limit is judged before the limit is, as it is when octets come one by one.
     const std::uint8_t* within = at + std::min<std::size_t>(octets, parser.limits_.header_bytes - s.line_bytes);
@@ -369,7 +370,7 @@ struct Parser::Run {
   }
   /// 7.1.1: ignored, within the limit of the header section.
   void chunk_extension() {
-    const std::uint8_t* stop = find_control(at, end);
+    const std::uint8_t* stop = find_control(begin, at, end);
     if (!count(static_cast<std::size_t>(stop - at))) return;
     at = stop;
     if (at == end) return;
@@ -448,7 +449,10 @@ struct Parser::Run {
 };
 
 Step Parser::feed(RequestState& state, std::span<const std::uint8_t> data) const {
-  Run run{state, *this, data.data(), data.data() + data.size()};
+  if (state.phase == Phase::kStart) {
+    if (const std::size_t octets = take_plain(state, data); octets != 0) return Step{octets, Progress::kRequest};
+  }
+  Run run{state, *this, data.data(), data.data(), data.data() + data.size()};
   Progress progress = Progress::kMore;
   while (run.at != run.end) {
     run.step();

@@ -1,5 +1,6 @@
-// libFuzzer: any octets, cut anywhere, give the parser the same verdict, and it never stands still.
-// The first two octets of the input choose the cuts, the rest is what the client sends.
+// libFuzzer: any octets, cut anywhere, give the parser the same verdict, and it never stands still. Whole, plain
+// requests go the quick way (http_plain.cc); octet by octet never. The first two octets of the input choose the cuts,
+// the rest is what the client sends.
 
 #include <cstdint>
 #include <cstdio>
@@ -51,8 +52,10 @@ std::string verdicts(std::span<const std::uint8_t> data, std::size_t first, std:
         case Progress::kExpectation:
           break;
         case Progress::kRequest:
-          result += std::to_string(static_cast<int>(state.method)) + "," + std::to_string(state.path) +
-                    (state.keep_alive() ? "k" : "c");
+          // How long the request was is seen by how much is left.
+          result += std::to_string(static_cast<int>(state.method)) + "," + std::to_string(state.path) + "," +
+                    std::to_string(state.fields) + "," + std::to_string(state.line_bytes) + "," +
+                    std::to_string(piece.size() + data.size()) + (state.keep_alive() ? "k" : "c");
           if (fed.consumed == 0) fail("a request of no octets");
           state = RequestState{};
           break;
