@@ -64,7 +64,7 @@ inline void Shard::Impl::transmit(const TxIntent& intent) {
   }
 }
 
-void Shard::Impl::transmit_intents(void* context, TxIntent* intents, unsigned count) {
+[[gnu::flatten]] void Shard::Impl::transmit_intents(void* context, TxIntent* intents, unsigned count) {
   auto& impl = *static_cast<Impl*>(context);
   for (unsigned i = 0; i < count; ++i) impl.transmit(intents[i]);
 }

@@ -149,7 +149,7 @@ std::size_t TcpEngine::send(ConnectionId id, std::span<const std::uint8_t> data)
 }
 
 /// 3.10.2, by reference to constant memory.
-bool TcpEngine::send_static(ConnectionId id, std::span<const std::uint8_t> data) {
+[[gnu::flatten]] bool TcpEngine::send_static(ConnectionId id, std::span<const std::uint8_t> data) {
   const std::size_t room = send_room(id);
   if (!alive(id)) return false;
   TcbHot& hot = hot_[id.index];
@@ -219,7 +219,7 @@ void TcpEngine::enter_closing_state(std::uint32_t index) {
   }
 }
 
-void TcpEngine::close(ConnectionId id) {
+[[gnu::flatten]] void TcpEngine::close(ConnectionId id) {
   if (!alive(id)) return;
   TcbHot& hot = hot_[id.index];
   if (hot.has(kTcbOrphan)) return;

@@ -183,12 +183,12 @@ class TcpEngine {
   [[nodiscard]] TcbWork& work_of(std::uint32_t index) { return works_[hot_[index].work]; }
   [[nodiscard]] bool awake(std::uint32_t index) { return hot_[index].work != kNone || wake(index); }
   [[nodiscard]] bool take_work(std::uint32_t index);
-  [[nodiscard]] bool wake(std::uint32_t index);
+  [[gnu::noinline, nodiscard]] bool wake(std::uint32_t index);
   void wake_later(std::uint32_t index);
   void visit(std::uint32_t index);
   [[nodiscard]] bool timer_at_rest(std::uint32_t index);
   [[nodiscard]] bool may_rest(const TcbHot& hot, const TcbWork& work) const;
-  void reclaim_works();
+  [[gnu::noinline]] void reclaim_works();
   /// What the connection needs only for now (extra.hh); nullptr if it has none.
   [[nodiscard]] TcbExtra* extra(std::uint32_t index) {
     const std::uint32_t i = cold_[index].extra;
@@ -202,9 +202,9 @@ class TcpEngine {
   TcbExtra* want_extra(std::uint32_t index) { return take_extra(index, 0); }
   /// For what a peer alone can make us hold, and hold for ever: not from the part that is kept for senders.
   TcbExtra* spare_extra(std::uint32_t index) { return take_extra(index, extra_pool_.capacity() / 4); }
-  TcbExtra* take_extra(std::uint32_t index, std::uint32_t reserve);
-  void free_extra(std::uint32_t index);
-  void settle_extra(std::uint32_t index);
+  [[gnu::noinline]] TcbExtra* take_extra(std::uint32_t index, std::uint32_t reserve);
+  [[gnu::noinline]] void free_extra(std::uint32_t index);
+  [[gnu::noinline]] void settle_extra(std::uint32_t index);
   void forget_idle(std::uint32_t index);
   void reclaim_extras();
   [[nodiscard]] bool extras_scarce() const { return extra_pool_.in_use() >= extra_pool_.capacity() / 4 * 3; }
@@ -246,9 +246,9 @@ class TcpEngine {
   void acknowledged(std::uint32_t index, const Segment& segment);
   void fin_acknowledged(std::uint32_t index, const Segment& segment);
   void enter_fin_wait_2(std::uint32_t index);
-  void repeated_ack(std::uint32_t index, const Segment& segment, bool window_moved);
-  void duplicate_ack(std::uint32_t index);
-  void ecn_echoed(std::uint32_t index);
+  [[gnu::noinline]] void repeated_ack(std::uint32_t index, const Segment& segment, bool window_moved);
+  [[gnu::noinline]] void duplicate_ack(std::uint32_t index);
+  [[gnu::noinline]] void ecn_echoed(std::uint32_t index);
   void window_grows(std::uint32_t index, std::uint32_t octets);
   void plain_ack(std::uint32_t index, const Segment& segment, std::uint32_t octets);
   void remove_acknowledged(TcbWork& work, std::uint32_t octets);
@@ -272,7 +272,7 @@ class TcpEngine {
   void path_mtu_reported(std::uint32_t index, const OtherPacket& error);
   void lower_path_mtu(std::uint32_t index, std::uint32_t mtu);
   [[nodiscard]] bool path_timeout(std::uint32_t index);
-  void path_acknowledged(std::uint32_t index, SeqNum ack);
+  [[gnu::noinline]] void path_acknowledged(std::uint32_t index, SeqNum ack);
   [[nodiscard]] std::uint16_t path_mss(std::uint32_t index, std::uint16_t mss) const;
   void remss(std::uint32_t index, std::uint16_t mss);
   // listen.cc: passive opens, until their handshake is over
@@ -296,18 +296,18 @@ class TcpEngine {
   void forget_syn(std::uint32_t entry);
   void on_syn_timer(std::uint32_t entry);
   [[nodiscard]] bool cookies_wanted(TcpListener& listener);
-  void send_cookie(const Segment& segment, TcpListener& listener);
+  [[gnu::noinline]] void send_cookie(const Segment& segment, TcpListener& listener);
   [[nodiscard]] bool cookies_expected() const;
-  void cookie_arrives(const Segment& segment, std::uint64_t hash, TcpListener& listener);
+  [[gnu::noinline]] void cookie_arrives(const Segment& segment, std::uint64_t hash, TcpListener& listener);
   [[nodiscard]] std::int64_t wall_ms() const { return now_.as_ms() + config_.wall_clock_offset_ms; }
   void forget_handshakes(std::size_t listener);
   void abort_handshakes();
 
   // recovery.cc: what an ACK says of the segments in flight
-  [[nodiscard]] RecoveryState* recording(std::uint32_t index);
+  [[gnu::noinline, nodiscard]] RecoveryState* recording(std::uint32_t index);
   [[nodiscard]] std::uint32_t pipe(std::uint32_t index);
-  void record_sent(std::uint32_t index, SeqNum seq, SeqNum end);
-  void stop_recording(std::uint32_t index, RecoveryState& r);
+  [[gnu::noinline]] void record_sent(std::uint32_t index, SeqNum seq, SeqNum end);
+  [[gnu::noinline]] void stop_recording(std::uint32_t index, RecoveryState& r);
   [[nodiscard]] std::uint32_t reo_wnd_us(std::uint32_t index, const RecoveryState& r) const;
   bool take_sack_blocks(std::uint32_t index, const Segment& segment, RecoveryState& r, AckNews& news);
   void scoreboard_ack(std::uint32_t index, const Segment& segment, std::uint32_t octets, bool measured,
@@ -322,7 +322,7 @@ class TcpEngine {
   void enter_recovery(std::uint32_t index, RecoveryState& r, std::uint32_t sacked, std::uint32_t octets);
   void reduce_proportionally(std::uint32_t index, RecoveryState& r, std::uint32_t delivered, bool safe);
   void probe_ack(std::uint32_t index, RecoveryState& r, const Segment& segment, bool advanced, bool duplicate);
-  void probe_ack(std::uint32_t index, const Segment& segment, bool advanced);
+  [[gnu::noinline]] void probe_ack(std::uint32_t index, const Segment& segment, bool advanced);
 
   // loss_timers.cc: its timers, and what they and it send again
   [[nodiscard]] bool may_probe(std::uint32_t index);
@@ -334,42 +334,42 @@ class TcpEngine {
   void timed_out(std::uint32_t index);
   void resend_lost(std::uint32_t index);
   void emit_repeat(std::uint32_t index, SeqNum seq, SeqNum end);
-  void plain_loss_ack(std::uint32_t index, RecoveryState& r, const Segment& segment);
-  void plain_loss_duplicate(std::uint32_t index, RecoveryState& r);
+  [[gnu::noinline]] void plain_loss_ack(std::uint32_t index, RecoveryState& r, const Segment& segment);
+  [[gnu::noinline]] void plain_loss_duplicate(std::uint32_t index, RecoveryState& r);
 
   // mtu_probe.cc: RFC 4821
-  void start_mtu_search(std::uint32_t index);
-  [[nodiscard]] bool send_mtu_probe(std::uint32_t index, std::uint32_t unsent, std::uint32_t room);
+  [[gnu::noinline]] void start_mtu_search(std::uint32_t index);
+  [[gnu::noinline, nodiscard]] bool send_mtu_probe(std::uint32_t index, std::uint32_t unsent, std::uint32_t room);
   void settle_mtu_search(PathState& path);
   [[nodiscard]] bool mtu_probe_lost(std::uint32_t index);
   void mtu_probe_failed(std::uint32_t index, std::uint32_t high);
 
   // user_timeout.cc: RFC 5482
   void offer_user_timeout(std::uint32_t ms, SegmentOut& out) const;
-  void accept_user_timeout(std::uint32_t index, const Segment& segment);
+  [[gnu::noinline]] void accept_user_timeout(std::uint32_t index, const Segment& segment);
 
   // urgent.cc
   void process_urgent(std::uint32_t index, const Segment& segment);
   static void mark_urgent(const UrgentState& urgent, SegmentOut& out);
 
   // text.cc: seventh and eighth steps
-  void process_text(std::uint32_t index, const Segment& segment);
+  [[gnu::noinline]] void process_text(std::uint32_t index, const Segment& segment);
   bool accept_in_order(std::uint32_t index, const std::uint8_t* data, std::uint32_t len);
   void accept_out_of_order(std::uint32_t index, SeqNum seq, const std::uint8_t* data, std::uint32_t len);
-  void pull_reassembled(std::uint32_t index);
+  [[gnu::noinline]] void pull_reassembled(std::uint32_t index);
   void process_fin(std::uint32_t index);
   bool append_receive(std::uint32_t index, std::span<const std::uint8_t> data, ChunkPool::Share share);
   void settle_readable(std::uint32_t index, const Event& event);
-  void announce_room(std::uint32_t index);
+  [[gnu::noinline]] void announce_room(std::uint32_t index);
   void offer(std::uint32_t index);
   void schedule_ack(std::uint32_t index);
-  void report_duplicate(std::uint32_t index, SeqNum left, SeqNum right);
-  unsigned sack_blocks(std::uint32_t index, std::array<SackBlock, 4>& out);
+  [[gnu::noinline]] void report_duplicate(std::uint32_t index, SeqNum left, SeqNum right);
+  [[gnu::noinline]] unsigned sack_blocks(std::uint32_t index, std::array<SackBlock, 4>& out);
 
   // time_wait.cc
   void enter_time_wait(std::uint32_t index);
   void finish_detached(std::uint32_t index);
-  void leave_last_ack(std::uint32_t index);
+  [[gnu::noinline]] void leave_last_ack(std::uint32_t index);
   template <class Store>
   void time_wait_arrives(Store& store, RefKind kind, std::uint32_t entry, const Segment& segment, std::uint64_t hash);
   template <class Store>
@@ -391,8 +391,8 @@ class TcpEngine {
   void emit_syn(std::uint32_t index);
   void emit_segment(std::uint32_t index, SeqNum seq, std::uint32_t len, std::uint8_t flags);
   void emit_ack(std::uint32_t index, SeqNum seq);
-  void emit_reset(std::uint32_t index);
-  void abort_now(std::uint32_t index);
+  [[gnu::noinline]] void emit_reset(std::uint32_t index);
+  [[gnu::noinline]] void abort_now(std::uint32_t index);
   [[nodiscard]] std::uint32_t data_in_flight(const TcbHot& hot) const {
     return static_cast<std::uint32_t>(hot.snd_nxt - hot.snd_una) -
            (hot.has(kTcbSynUnacked) && hot.snd_nxt != hot.snd_una ? 1u : 0u);
@@ -424,9 +424,9 @@ class TcpEngine {
 
   // options.cc
   void obey_max_segment(std::uint32_t index);
-  ConnectionSettings* own_settings(std::uint32_t index);
+  [[gnu::noinline]] ConnectionSettings* own_settings(std::uint32_t index);
   [[nodiscard]] bool user_timeout_passed(std::uint32_t index);
-  [[nodiscard]] Tick within_user_timeout(std::uint32_t index, Tick tick) const;
+  [[gnu::noinline, nodiscard]] Tick within_user_timeout(std::uint32_t index, Tick tick) const;
 
   TcpEngineConfig config_;
   DropCounters& drops_;

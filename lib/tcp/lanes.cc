@@ -4,6 +4,9 @@
 // reference (segment_arrives.cc, output.cc) would do, less the steps its guard has made superfluous; whatever the guard
 // does not know it leaves to the reference. A differential test drives both with the same segments and finds no
 // difference.
+//
+// `flatten` puts what a lane calls into it, in whose straight line most of the checks and loads of small functions fall
+// away; engine.hh says `noinline` of what they reach only when something is out of the ordinary.
 
 #include <algorithm>
 
@@ -51,7 +54,7 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
   return segment.ack == hot.snd_una && hot.snd_max == hot.snd_una && !probing;
 }
 
-bool TcpEngine::lane_arrives(std::uint32_t index, const Segment& segment) {
+[[gnu::flatten]] bool TcpEngine::lane_arrives(std::uint32_t index, const Segment& segment) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   TcbWork& work = work_of(hot);
@@ -90,7 +93,7 @@ bool TcpEngine::lane_arrives(std::uint32_t index, const Segment& segment) {
 
 /// The ACK that ends a passive open's handshake, on the Tcb it has just made (SYN-RECEIVED): nothing is in flight and
 /// nothing queued. The caller has found SEG.ACK to be ISS+1. What 3.10.7.4 does here, and nothing else.
-bool TcpEngine::lane_handshake(std::uint32_t index, const Segment& segment) {
+[[gnu::flatten]] bool TcpEngine::lane_handshake(std::uint32_t index, const Segment& segment) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   if ((segment.flags & ~kPsh) != kAck || segment.seq != hot.rcv_nxt || segment.ack != hot.snd_max) return false;
@@ -124,7 +127,7 @@ bool TcpEngine::lane_handshake(std::uint32_t index, const Segment& segment) {
 
 /// Nothing is in flight, nothing was lost, and all that is queued, with our FIN if that is next, fits one segment and
 /// every window: the answer of a short connection. What output.cc's output_data() and send_next() come to then.
-bool TcpEngine::lane_output(std::uint32_t index) {
+[[gnu::flatten]] bool TcpEngine::lane_output(std::uint32_t index) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   TcbWork& work = work_of(hot);

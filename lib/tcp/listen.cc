@@ -55,7 +55,7 @@ bool TcpEngine::tcb_available(const FlowKey& key) {
 
 /// LISTEN to SYN-RECEIVED, answered at once. Data on the SYN is not kept (and not acknowledged): the peer repeats it
 /// when the handshake is over.
-void TcpEngine::add_syn_entry(const Segment& segment, std::uint64_t hash, TcpListener& listener) {
+[[gnu::flatten]] void TcpEngine::add_syn_entry(const Segment& segment, std::uint64_t hash, TcpListener& listener) {
   const std::uint32_t i = syn_.add(segment.key);
   if (i == kNone || !table_.insert(hash, make_ref(RefKind::kSyn, i))) {
     if (i != kNone) syn_.remove(i);
@@ -275,7 +275,7 @@ std::uint32_t TcpEngine::make_passive(const FlowKey& key, SeqNum irs, SeqNum iss
 }
 
 /// The entry becomes a Tcb in SYN-RECEIVED, as which it is counted already.
-std::uint32_t TcpEngine::promote(std::uint32_t i, std::uint64_t hash) {
+[[gnu::flatten]] std::uint32_t TcpEngine::promote(std::uint32_t i, std::uint64_t hash) {
   const SynEntry& entry = syn_[i];
   const std::uint32_t index =
       make_passive(entry.key(), entry.irs, entry.iss, entry.ts_offset, entry.options, entry.listener);

@@ -137,8 +137,8 @@ bool TcpEngine::take_sack_blocks(std::uint32_t index, const Segment& segment, Re
 
 /// An ACK while records are kept; SND.UNA has moved by `octets`. The round trip was `measured` already, or may be
 /// `echo_ms`, unless that is 0.
-void TcpEngine::scoreboard_ack(std::uint32_t index, const Segment& segment, std::uint32_t octets, bool measured,
-                               std::uint32_t echo_ms) {
+[[gnu::noinline]] void TcpEngine::scoreboard_ack(std::uint32_t index, const Segment& segment, std::uint32_t octets,
+                                                 bool measured, std::uint32_t echo_ms) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   RecoveryState& r = extra(index)->recovery;
@@ -302,8 +302,8 @@ void TcpEngine::reduce_proportionally(std::uint32_t index, RecoveryState& r, std
 }
 
 /// RFC 8985 7.4.2: what became of the tail loss probe.
-void TcpEngine::probe_ack(std::uint32_t index, RecoveryState& r, const Segment& segment, bool advanced,
-                          bool duplicate) {
+[[gnu::noinline]] void TcpEngine::probe_ack(std::uint32_t index, RecoveryState& r, const Segment& segment,
+                                            bool advanced, bool duplicate) {
   if (!r.has(kPhaseProbe) || segment.ack < r.probe_end) return;
   const bool repeated = r.has(kPhaseProbeRepeated);
   const bool unneeded = duplicate && segment.sack(0).right == r.probe_end;

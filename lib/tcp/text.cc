@@ -165,7 +165,8 @@ bool TcpEngine::append_receive(std::uint32_t index, std::span<const std::uint8_t
 }
 
 /// Keeps octets that came before their predecessors, without overlap, sorted. What finds no room is not acknowledged.
-void TcpEngine::accept_out_of_order(std::uint32_t index, SeqNum seq, const std::uint8_t* data, std::uint32_t len) {
+[[gnu::noinline]] void TcpEngine::accept_out_of_order(std::uint32_t index, SeqNum seq, const std::uint8_t* data,
+                                                      std::uint32_t len) {
   TcbWork& work = work_of(index);
   if (TcbExtra* extra = spare_extra(index)) {
     extra->reassembly.last_out_of_order = seq;

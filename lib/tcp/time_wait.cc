@@ -5,7 +5,7 @@
 
 namespace tidegate {
 
-void TcpEngine::enter_time_wait(std::uint32_t index) {
+[[gnu::flatten]] void TcpEngine::enter_time_wait(std::uint32_t index) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   TcbWork& work = work_of(hot);
