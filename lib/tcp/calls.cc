@@ -250,7 +250,16 @@ void TcpEngine::abort(ConnectionId id) {
 
 void TcpEngine::abort_all() {
   abort_handshakes_ = true;
-  for (std::uint32_t index = 0; index < pool_.high_water(); ++index) abort(id_of(index));
+  for (std::uint32_t index = 0; index < pool_.high_water(); ++index) {
+    const ConnectionId id = id_of(index);
+    if (hot_[index].work != kNone || !works_.full() || !alive(id)) {
+      abort(id);
+    } else {
+      // At rest; when these have gone there are blocks again, and until then looking for one leads nowhere.
+      hot_[index].set(kTcbAbort | kTcbOrphan);
+      wake_later(index);
+    }
+  }
 }
 
 /// 3.10.3. No event is made, since this may be called any number of times between two polls: who reads asks status().

@@ -59,6 +59,8 @@ struct TcpConfig {
 
   /// Segments of healthy connections take a shorter way with the same effect (lanes.cc); off for comparison only.
   bool lanes = true;
+  /// Connections at rest give their work block back at once (rest.cc); for comparison only, as it looks at all of them.
+  bool rest_at_once = false;
 
   /// Delay of a lone ACK (RFC 9293 3.8.6.3 allows up to 500 ms); 0 acknowledges at once.
   std::uint32_t delayed_ack_ms = 40;

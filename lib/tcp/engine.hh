@@ -187,7 +187,7 @@ class TcpEngine {
   void wake_later(std::uint32_t index);
   void visit(std::uint32_t index);
   [[nodiscard]] bool timer_at_rest(std::uint32_t index);
-  [[nodiscard]] bool may_rest(const TcbHot& hot, const TcbWork& work) const;
+  [[gnu::noinline]] void rest_all();
   [[gnu::noinline]] void reclaim_works();
   /// What the connection needs only for now (extra.hh); nullptr if it has none.
   [[nodiscard]] TcbExtra* extra(std::uint32_t index) {

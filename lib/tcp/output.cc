@@ -43,6 +43,8 @@ void TcpEngine::output() {
     if (!hot_[index].has(kTcbDead | kTcbDetached)) output_one(index);
   }
   dirty_.rewind();
+  if (config_.tcp.rest_at_once) [[unlikely]]
+    rest_all();
   intents_.flush();
 }
 

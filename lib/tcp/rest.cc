@@ -9,9 +9,8 @@
 namespace tidegate {
 namespace {
 
-/// Blocks looked at for each that is asked for while they are scarce, and when there is none left.
+/// Blocks looked at for each that is asked for while they are scarce: a bound on what one segment can cost.
 constexpr unsigned kHandSteps = 8;
-constexpr unsigned kMoreSteps = 64;
 /// How soon what a service asked of a connection at rest is tried again when no block was to be had.
 constexpr std::uint32_t kWakeRetryTicks = 10;
 
@@ -25,6 +24,16 @@ constexpr std::uint32_t kRestless = kTcbDirty | kTcbDead | kTcbDetached | kTcbSy
 /// Its service called while there was no block: the flags remember it.
 bool called(const TcbHot& hot) {
   return hot.has(kTcbAbort | kTcbWantWritable) || (hot.has(kTcbFinQueued) && !hot.has(kTcbFinSent));
+}
+
+/// Nothing is queued, in flight, to be read, to be acknowledged or to be visited, and no timer runs but the one that
+/// needs no block.
+bool may_rest(const TcbHot& hot, const TcbCold& cold, const TcbWork& work) {
+  if (work.tx_head != kNone || work.rx_head != kNone || work.reassembly_head != kNone) return false;
+  if (hot.has(kRestless) || !in(hot.state, kRestful) || called(hot)) return false;
+  if (hot.has(kTcbFinReceived) && !hot.has(kTcbFinDelivered | kTcbOrphan)) return false;
+  if (hot.snd_una != hot.snd_max || hot.snd_nxt != hot.snd_max || work.last_ack_sent != hot.rcv_nxt) return false;
+  return (cold.timers & ~kTimerLife) == 0 && cold.retransmits == 0;
 }
 
 }  // namespace
@@ -76,27 +85,25 @@ bool TcpEngine::timer_at_rest(std::uint32_t index) {
   return false;
 }
 
-/// Nothing is queued, in flight, to be read, to be acknowledged or to be visited, and no timer runs but the one that
-/// needs no block.
-bool TcpEngine::may_rest(const TcbHot& hot, const TcbWork& work) const {
-  if (work.tx_head != kNone || work.rx_head != kNone || work.reassembly_head != kNone) return false;
-  if (hot.has(kRestless) || !in(hot.state, kRestful) || called(hot)) return false;
-  if (hot.has(kTcbFinReceived) && !hot.has(kTcbFinDelivered | kTcbOrphan)) return false;
-  if (hot.snd_una != hot.snd_max || hot.snd_nxt != hot.snd_max || work.last_ack_sent != hot.rcv_nxt) return false;
-  const TcbCold& cold = cold_[work.owner];
-  return (cold.timers & ~kTimerLife) == 0 && cold.retransmits == 0;
+/// TcpConfig::rest_at_once.
+void TcpEngine::rest_all() {
+  for (std::uint32_t index = 0; index < pool_.high_water(); ++index) {
+    TcbHot& hot = hot_[index];
+    if ((hot.generation & 1u) == 0 || hot.work == kNone || !may_rest(hot, cold_[index], work_of(hot))) continue;
+    works_.take_back(hot);
+    counters_.add(TcpCounter::kWorkReclaimed);
+  }
 }
 
 /// The hand goes on by some blocks and takes those back that are not needed.
 void TcpEngine::reclaim_works() {
-  const unsigned steps = works_.full() ? kMoreSteps : kHandSteps;
-  for (unsigned step = 0; step < steps && works_.scarce(); ++step) {
+  for (unsigned step = 0; step < kHandSteps && works_.scarce(); ++step) {
     const std::uint32_t i = works_.next_in_hand();
     if (i == kNone) continue;
-    TcbHot& hot = hot_[works_[i].owner];
-    if (!may_rest(hot, works_[i])) continue;
-    hot.work = kNone;
-    works_.free(i);
+    const std::uint32_t index = works_[i].owner;
+    if (!may_rest(hot_[index], cold_[index], works_[i])) continue;
+    works_.take_back(hot_[index]);
+    counters_.add(TcpCounter::kWorkReclaimed);
   }
 }
 

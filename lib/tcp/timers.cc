@@ -69,7 +69,10 @@ unsigned TcpEngine::expire_timers(unsigned budget) {
     const unsigned want = std::min<unsigned>(budget - done, expired.size());
     const unsigned n = wheel_.advance(tick_, std::span<std::uint32_t>(expired.data(), want));
     for (unsigned i = 0; i < n; ++i) {
-      if (i + 4 < n) __builtin_prefetch(&cold_[expired[i + 4]]);
+      if (i + 4 < n) {
+        __builtin_prefetch(&hot_[expired[i + 4]]);
+        __builtin_prefetch(&cold_[expired[i + 4]]);
+      }
       on_timer(expired[i]);
     }
     done += n;

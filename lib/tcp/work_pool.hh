@@ -68,9 +68,13 @@ class WorkPool {
   }
   void free(std::uint32_t i) {
     --in_use_;
-    if (enough_) return;
     blocks_[i].owner = kNone;
-    pool_.free(i);
+    if (!enough_) pool_.free(i);
+  }
+  /// Its connection comes to rest.
+  void take_back(TcbHot& hot) {
+    free(hot.work);
+    hot.work = kNone;
   }
   /// Whether those at rest should give theirs back. Never, where each connection can have one.
   [[nodiscard]] bool scarce() const { return !enough_ && in_use_ >= pool_.capacity() - pool_.capacity() / 4; }

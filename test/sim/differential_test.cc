@@ -155,6 +155,8 @@ struct Outcome {
   std::string difference;
   std::uint64_t segments = 0;
   std::uint64_t in_lane = 0;
+  /// Work blocks that the second shard has taken back.
+  std::uint64_t rested = 0;
   std::array<std::uint64_t, kTcpStateCount> entered{};
 };
 
@@ -210,6 +212,7 @@ class Comparison {
     const ShardCounters counters = lane_.host->shard().counters();
     outcome.in_lane = counters.lane_segments;
     outcome.entered = counters.tcp.entered;
+    outcome.rested = reference_.host->shard().counters().tcp[TcpCounter::kWorkReclaimed];
     return outcome;
   }
 
@@ -280,6 +283,8 @@ class Comparison {
     const ShardCounters a = lane_.host->shard().counters();
     const ShardCounters b = reference_.host->shard().counters();
     for (std::size_t i = 0; i < kTcpCounterCount; ++i) {
+      // How often a connection came to rest is nobody else's affair.
+      if (i == static_cast<std::size_t>(TcpCounter::kWorkReclaimed)) continue;
       if (a.tcp.counts[i] != b.tcp.counts[i]) return "counter " + std::string(kTcpCounterNames[i]);
     }
     for (std::size_t i = 0; i < kDropCount; ++i) {
@@ -351,12 +356,31 @@ TEST(Lanes, DoWhatTheReferenceDoes) {
   }
 }
 
+// In one shard no connection is ever at rest, in the other each is whenever it can be.
+TEST(Rest, ChangesNothing) {
+  const std::uint64_t only = number_from("SEED", 0);
+  const std::uint64_t wanted = only != 0 ? 1 : number_from("SEGMENTS", kDefaultSegments);
+  std::uint64_t segments = 0;
+  std::uint64_t rested = 0;
+  for (std::uint64_t seed = only != 0 ? only : 1; segments < wanted; ++seed) {
+    Comparison comparison(seed, [](ShardConfig& config) { config.tcp.rest_at_once = true; });
+    const Outcome outcome = comparison.run(kSegmentsPerSeed);
+    ASSERT_EQ(outcome.difference, "") << "after " << outcome.segments << " segments; SEED=" << seed << " repeats it";
+    segments += outcome.segments;
+    rested += outcome.rested;
+  }
+  std::printf("%llu segments, %llu times at rest\n", static_cast<unsigned long long>(segments),
+              static_cast<unsigned long long>(rested));
+  EXPECT_GT(rested, segments / 30);
+}
+
 TEST(Lanes, TheComparisonSeesADifference) {
   const std::function<void(ShardConfig&)> alterations[] = {
       [](ShardConfig& config) { config.tcp.delayed_ack_ms += 1; },
       [](ShardConfig& config) { config.tcp.receive_buffer_bytes -= 1; },
       [](ShardConfig& config) { config.tcp.msl_ms += 100; },
       [](ShardConfig& config) { config.limits.connections = config.limits.connections_v6 = 4; },
+      [](ShardConfig& config) { config.limits.active = 4; },
   };
   unsigned number = 0;
   for (const auto& alter : alterations) {

@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "pair.hh"
@@ -95,12 +97,12 @@ INSTANTIATE_TEST_SUITE_P(Tcp, FewBlocks,
                                   (test_info.param.loss > 0 ? "_lossy" : "");
                          });
 
-TEST_P(FewBlocks, AllConnectionsGetThrough) {
-  const Scarcity p = GetParam();
+/// One world of askers and an echo; `adjust` has the last word on each host's configuration, by its number.
+void expect_all_get_through(double loss, const std::function<void(unsigned, ShardConfig&)>& adjust) {
   World world(7);
   for (unsigned number = 1; number <= 2; ++number) {
     ShardConfig config = sim_host_config(number, 7);
-    config.limits.buffers = number == 1 ? p.asker_blocks : p.echo_blocks;
+    adjust(number, config);
     world.add_host(config);
   }
   Askers askers;
@@ -113,7 +115,7 @@ TEST_P(FewBlocks, AllConnectionsGetThrough) {
   ASSERT_TRUE(world.host(1).shard().listen(listener).ok());
   LinkConfig link;
   link.delay = Duration::us(1000);
-  link.loss = p.loss;
+  link.loss = loss;
   link.bits_per_s = 100'000'000;
   world.set_links(link);
   world.wake_at(world.now());
@@ -121,6 +123,29 @@ TEST_P(FewBlocks, AllConnectionsGetThrough) {
   EXPECT_TRUE(done) << askers.text() << "; blocks in use: " << world.host(0).shard().counters().buffers_in_use << ", "
                     << world.host(1).shard().counters().buffers_in_use;
   EXPECT_EQ(askers.normally(), kConnections);
+}
+
+TEST_P(FewBlocks, AllConnectionsGetThrough) {
+  const Scarcity p = GetParam();
+  expect_all_get_through(p.loss, [&](unsigned number, ShardConfig& config) {
+    config.limits.buffers = number == 1 ? p.asker_blocks : p.echo_blocks;
+  });
+}
+
+/// Of 256 connections at most so many can be at work at once.
+class FewWorkBlocks : public testing::TestWithParam<std::pair<std::uint32_t, double>> {};
+INSTANTIATE_TEST_SUITE_P(Tcp, FewWorkBlocks,
+                         testing::Values(std::pair{64u, 0.0}, std::pair{64u, 0.02}, std::pair{16u, 0.0},
+                                         std::pair{16u, 0.01}),
+                         [](const auto& test_info) {
+                           return std::to_string(test_info.param.first) + (test_info.param.second > 0 ? "_lossy" : "");
+                         });
+
+TEST_P(FewWorkBlocks, AllConnectionsGetThrough) {
+  const auto [active, loss] = GetParam();
+  expect_all_get_through(loss, [active = active](unsigned number, ShardConfig& config) {
+    if (number == 2) config.limits.active = active;
+  });
 }
 
 }  // namespace
