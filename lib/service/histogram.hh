@@ -23,12 +23,15 @@ class Histogram {
   static constexpr std::size_t kBuckets = std::size_t{kRangeBits - kPrecisionBits + 1} << kPrecisionBits;
 
   void record(std::int64_t value) {
-    const std::uint64_t v = value < 0 ? 0 : static_cast<std::uint64_t>(value);
-    bump(buckets_[bucket_of(v)], 1);
-    bump(count_, 1);
-    bump(sum_, v);
-    if (v > max_.get()) max_.set(v);
-    if (v < min_.get()) min_.set(v);
+    const std::uint64_t v = clipped(value);
+    record_in(bucket_of(v), v);
+  }
+  /// The same value in two histograms.
+  static void record(Histogram& a, Histogram& b, std::int64_t value) {
+    const std::uint64_t v = clipped(value);
+    const std::size_t bucket = bucket_of(v);
+    a.record_in(bucket, v);
+    b.record_in(bucket, v);
   }
   /// Adds what `other` counted (which may be running) to this one.
   void merge(const Histogram& other) {
@@ -67,6 +70,14 @@ class Histogram {
 
  private:
   using Cell = Published<std::uint64_t>;
+  static std::uint64_t clipped(std::int64_t value) { return value < 0 ? 0 : static_cast<std::uint64_t>(value); }
+  void record_in(std::size_t bucket, std::uint64_t v) {
+    bump(buckets_[bucket], 1);
+    bump(count_, 1);
+    bump(sum_, v);
+    if (v > max_.get()) max_.set(v);
+    if (v < min_.get()) min_.set(v);
+  }
   static void bump(Cell& cell, std::uint64_t n) { cell.set(cell.get() + n); }
 
   /// Values below 2^7 have a bucket each; above, the seven bits after the leading one choose among 128.

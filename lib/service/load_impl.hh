@@ -86,6 +86,10 @@ struct LoadClient::Impl {
   inline void set_deadline(std::uint32_t index, bool response, Instant now);
   inline void clear_deadline(std::uint32_t index);
   void count_failure(LoadFailure failure) { results.failed[static_cast<std::size_t>(failure)].add(); }
+  void prefetch(const Event& event) const {
+    const auto index = static_cast<std::uint32_t>(event.user);
+    if (index < pool.high_water()) __builtin_prefetch(&slab[index]);
+  }
   [[nodiscard]] inline std::uint32_t index_of(const Event& event) const;
   [[nodiscard]] LoadFailure failure_of(const Slot& slot, CloseReason reason) const;
   [[nodiscard]] bool all_launched() const;

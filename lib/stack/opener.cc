@@ -74,11 +74,17 @@ ConnectResult ActiveOpener::connect(const ConnectRequest& request) {
     if (const ConnectError error = look_at(walk, request); error != ConnectError::kOk) return {{}, error};
   }
 
+  OpenRequest open;
+  open.key = FlowKey{request.local, request.remote, request.local_port, request.remote_port};
+  open.service = request.service;
+  open.user = request.user;
   const bool pick_address = request.local.is_unspecified();
-  if (!pick_address && (!local_.contains(request.local) || request.local.is_v4() != request.remote.is_v4())) {
-    return {{}, ConnectError::kNoSource};
+  if (!pick_address) {
+    if (!local_.contains(request.local) || request.local.is_v4() != request.remote.is_v4()) {
+      return {{}, ConnectError::kNoSource};
+    }
+    if (request.local_port != 0) return try_open(open);
   }
-  if (!pick_address && request.local_port != 0) return try_open(request, request.local, request.local_port, false);
 
   const std::uint64_t addresses = pick_address ? walk.addresses : 1;
   if (addresses == 0) {
@@ -88,34 +94,30 @@ ConnectResult ActiveOpener::connect(const ConnectRequest& request) {
   const std::uint64_t tuples = addresses * (request.local_port != 0 ? 1 : ports_);
   for (unsigned tries = 0; tries < kMaxTries && tries < tuples; ++tries) {
     split(walk, walk.ahead + walk.cursor++, addresses);
-    const IpAddress local = pick_address ? address_at(walk, walk.address) : request.local;
-    const auto port = static_cast<std::uint16_t>(first_port_ + walk.port);
-    const ConnectResult result = try_open(request, local, request.local_port != 0 ? request.local_port : port, true);
+    if (pick_address) open.key.local = address_at(walk, walk.address);
+    if (request.local_port == 0) open.key.local_port = static_cast<std::uint16_t>(first_port_ + walk.port);
+    if (owns_flow_ != nullptr && !owns_flow_(owns_flow_context_, open.key)) continue;
+    const ConnectResult result = try_open(open);
     if (result.error != ConnectError::kNoSource) return result;
   }
   engine_.count_no_source();
   return {{}, ConnectError::kNoSource};
 }
 
-/// kNoSource: this tuple is taken or its replies go elsewhere; another may do.
-ConnectResult ActiveOpener::try_open(const ConnectRequest& request, IpAddress local, std::uint16_t port,
-                                     bool check_owner) {
-  OpenRequest open;
-  open.key = FlowKey{local, request.remote, port, request.remote_port};
-  open.service = request.service;
-  open.user = request.user;
-  if (check_owner && owns_flow_ != nullptr && !owns_flow_(owns_flow_context_, open.key))
-    return {{}, ConnectError::kNoSource};
+/// kNoSource: this tuple is taken; another may do.
+ConnectResult ActiveOpener::try_open(const OpenRequest& open) {
   ConnectResult result;
   switch (engine_.open(open, result.connection)) {
     case TcpEngine::OpenError::kOk:
-      return result;
+      break;
     case TcpEngine::OpenError::kInUse:
-      return {{}, ConnectError::kNoSource};
+      result.error = ConnectError::kNoSource;
+      break;
     case TcpEngine::OpenError::kFull:
-      return {{}, ConnectError::kTableFull};
+      result.error = ConnectError::kTableFull;
+      break;
   }
-  return {{}, ConnectError::kRefused};
+  return result;
 }
 
 }  // namespace tidegate

@@ -52,8 +52,7 @@ class ActiveOpener {
   [[nodiscard]] ConnectError look_at(Walk& walk, const ConnectRequest& request) const;
   void split(Walk& walk, std::uint64_t at, std::uint64_t addresses) const;
   [[nodiscard]] static IpAddress address_at(const Walk& walk, std::uint64_t n);
-  [[nodiscard]] ConnectResult try_open(const ConnectRequest& request, IpAddress local, std::uint16_t port,
-                                       bool check_owner);
+  [[nodiscard]] ConnectResult try_open(const OpenRequest& open);
 
   const LocalAddresses& local_;
   TcpEngine& engine_;
