@@ -2,6 +2,7 @@
 // counts its instructions when it is run under valgrind.
 //
 //   whole_path connections [--rounds R] [--concurrent C] [--idle N] [--time-wait N] [--shards S] [--checksums]
+//              [--mixed|--sorted]    bursts of SYNs, requests and FINs together, in turn or kind by kind
 //   whole_path latency [--load PERCENT] [--connections N]
 
 #include <algorithm>
@@ -29,6 +30,8 @@ struct Options {
   std::uint64_t connections = 200'000;
   /// Received checksums are verified in software.
   bool checksums = false;
+  enum class Bursts { kOfOneKind, kMixed, kSorted };
+  Bursts bursts = Bursts::kOfOneKind;
 };
 
 [[noreturn]] void usage(const char* why) {
@@ -44,6 +47,10 @@ Options parse(int argc, char** argv) {
     const std::string_view name = argv[i];
     if (name == "--checksums") {
       options.checksums = true;
+      continue;
+    }
+    if (name == "--mixed" || name == "--sorted") {
+      options.bursts = name == "--mixed" ? Options::Bursts::kMixed : Options::Bursts::kSorted;
       continue;
     }
     std::uint64_t* value = name == "--rounds"        ? &options.rounds
@@ -95,10 +102,13 @@ int run_connections(const Options& options) {
     for (std::uint64_t done = 0; done < options.time_wait; done += options.concurrent) (void)shard->round();
   }
   const std::uint64_t with_time_wait = resident_bytes();
+  const bool mixed = options.bursts != Options::Bursts::kOfOneKind;
   std::vector<double> cycles;
   for (std::uint64_t r = 0; r < options.rounds; ++r) {
     for (const auto& shard : shards) {
-      cycles.push_back(static_cast<double>(shard->round()) / static_cast<double>(concurrent));
+      cycles.push_back(
+          static_cast<double>(mixed ? shard->mixed_round(options.bursts == Options::Bursts::kSorted) : shard->round()) /
+          static_cast<double>(concurrent));
     }
   }
   bool good = true;
@@ -106,8 +116,10 @@ int run_connections(const Options& options) {
   for (const auto& shard : shards) {
     counters = shard->server().shard->counters();
     good = good && shard->lost() == 0 && counters.tcp[TcpCounter::kRetransmittedSegments] == 0 &&
-           counters.tcp[TcpCounter::kTimeWaitSkipped] == 0 && counters.connections == options.idle &&
-           counters.tcp[TcpCounter::kClosedNormal] + options.idle == counters.tcp[TcpCounter::kAccepted];
+           counters.tcp[TcpCounter::kTimeWaitSkipped] == 0 &&
+           counters.tcp[TcpCounter::kClosedNormal] + counters.connections == counters.tcp[TcpCounter::kAccepted];
+    // Mixed bursts leave a third of them half-way.
+    good = good && (mixed ? counters.connections <= options.idle + concurrent : counters.connections == options.idle);
   }
   const double each = median(cycles);
   std::printf(

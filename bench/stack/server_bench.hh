@@ -147,6 +147,18 @@ class ServerBench {
     phase(clients_, kFin | kAck, 0, 0);
     return cycles_;
   }
+  /// The same connections, but each burst has SYNs, requests and FINs of three thirds of the clients, one after another
+  /// (`sorted`: kind by kind), as a burst from a device has them.
+  std::uint64_t mixed_round(bool sorted) {
+    cycles_ = 0;
+    const std::size_t third = clients_.size() / 3;
+    for (unsigned step = 0; step < 3; ++step) {
+      for (std::size_t from = 0; from < third; from += kMaxBurst / 3)
+        mixed_burst(from, std::min<std::size_t>(kMaxBurst / 3, third - from), sorted);
+      ++mixed_steps_;
+    }
+    return cycles_;
+  }
   /// Opens `count` connections and leaves them alone: the handshake, and no request.
   void open_idle(std::uint64_t count) {
     std::array<Client, kMaxBurst> some;
@@ -189,6 +201,45 @@ class ServerBench {
     }
   }
 
+  /// Which segment third `k` of the clients sends in this step.
+  [[nodiscard]] unsigned mixed_phase(unsigned k) const { return static_cast<unsigned>((mixed_steps_ + k) % 3); }
+
+  void mixed_burst(std::size_t from, std::size_t each, bool sorted) {
+    std::array<Frame, kMaxBurst> burst;
+    std::array<Client*, kMaxBurst> sent;
+    std::size_t n = 0;
+    const std::size_t third = clients_.size() / 3;
+    for (std::size_t i = 0; i < each * 3; ++i) {
+      const auto k = static_cast<unsigned>(sorted ? i / each : i % 3);
+      Client& client = clients_[k * third + from + (sorted ? i % each : i / 3)];
+      const unsigned phase = mixed_phase(k);
+      // A third that begins in the middle waits for its turn.
+      if (phase != 0 && mixed_steps_ < k) continue;
+      if (phase == 0) next_tuple(client);
+      if (phase != 0 && client.ack == SeqNum{}) continue;
+      constexpr unsigned kFlags[] = {kSyn, kAck | kPsh, kFin | kAck};
+      burst[n] = build(client, kFlags[phase], phase == 1 ? 64 : 0);
+      sent[n++] = &client;
+    }
+    server_.now += Duration::ns(static_cast<std::int64_t>(n) * 1000 / 3);
+    cycles_ += server_.turn({burst.data(), n});
+    for (const Frame& frame : server_.frames.sent()) {
+      const std::uint32_t to = load_be32(frame.data + 30);
+      const std::uint16_t port = load_be16(frame.data + 36);
+      const unsigned flags = frame.data[47];
+      for (std::size_t i = 0; i < n; ++i) {
+        Client& client = *sent[i];
+        if (client.key.local_port != port || client.key.local.v4_value() != to) continue;
+        if ((flags & kSyn) != 0) client.ack = SeqNum(load_be32(frame.data + 38)) + 1;
+        if ((flags & kFin) != 0) client.ack += 129;
+        if ((flags & (kSyn | kFin)) == 0) client.ack = SeqNum{};
+        break;
+      }
+      server_.frames.give(frame);
+    }
+    server_.frames.sent().clear();
+  }
+
   Frame build(Client& client, unsigned flags, unsigned payload) {
     return client_segment(server_.frames, headers_, client, flags, payload, offload_);
   }
@@ -223,6 +274,7 @@ class ServerBench {
   std::uint64_t tuple_ = 0;
   std::uint64_t cycles_ = 0;
   std::uint64_t lost_ = 0;
+  std::uint64_t mixed_steps_ = 0;
 };
 
 }  // namespace tidegate
