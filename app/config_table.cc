@@ -264,7 +264,7 @@ Section limits_section() {
       .number(
           "active", &ShardLimits::active, 0, kMaxConnections, Unit::kCount,
           "Connections that can have data queued or in flight, or anything to be done, at once; the others are at "
-          "rest and cost 153 octets each, these 72 more. Where all are at work, packets for the rest are dropped and "
+          "rest and cost 153 octets each, these 114 more. Where all are at work, packets for the rest are dropped and "
           "counted in work_exhausted. 0: as many as connections up to 262144, beyond that a sixteenth of them, at "
           "least 262144.")
       .number("transfers", &ShardLimits::transfers, 0, kMaxConnections, Unit::kCount,

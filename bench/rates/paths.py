@@ -81,7 +81,7 @@ def growth_sizes(world):
     """(established, TIME-WAIT) sizes, the first of each being what the others are compared with."""
     if world.quick:
         return (10_000, 100_000), (0, 100_000)
-    # Each idle connection takes 160 octets and more, each TIME-WAIT 48 and more; half of the free memory at most.
+    # Each idle connection takes 130 octets and more, each TIME-WAIT 48 and more; half of the free memory at most.
     room = world.options.memory_gib * 2**30 / 2
     idle = [n for n in (10_000, 100_000, 1_000_000, 10_000_000) if n * 400 < room]
     waiting = [n for n in (0, 1_000_000, 10_000_000, 60_000_000) if n * 120 < room]

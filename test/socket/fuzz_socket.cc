@@ -49,6 +49,7 @@ class Fuzzer {
       config.limits.time_wait_v6 = 2;
       config.limits.buffers = 64;
       config.limits.neighbours = 8;
+      config.limits.active = (knobs & 16) != 0 ? 4 : 8;
       config.limits.transfers = (knobs & 1) != 0 ? 2 : 8;
       config.tcp.receive_buffer_bytes = (knobs & 2) != 0 ? 4000 : 65535;
       config.tcp.send_buffer_bytes = (knobs & 4) != 0 ? 4000 : 65536;

@@ -83,6 +83,8 @@ class Fuzzer {
     config.limits.segments = 20;
     config.limits.neighbours = 8;
     const std::uint8_t knobs = input_.u8();
+    // Blocks for all, or for fewer than there are connections: those at rest give theirs back.
+    config.limits.active = 2 + knobs % 5u;
     config.tcp.timestamps = (knobs & 1) == 0;
     config.tcp.nagle = (knobs & 2) == 0;
     config.tcp.keepalive_idle_ms = (knobs & 4) != 0 ? 3000 : 0;
