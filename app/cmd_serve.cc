@@ -54,7 +54,7 @@ std::uint64_t serve_until_stopped(Runtime& runtime, const Config& config, std::o
     const Instant now = Runtime::now();
     if (now < next_line) continue;
     next_line += Duration::seconds(1);
-    for (const std::string& news : runtime.watch_links()) output.line(news);
+    for (const std::string& news : runtime.watch()) output.line(news);
     const Snapshot shot = take_snapshot(runtime, {});
     // A quiet server has nothing to say.
     if (!quiet && (shot.opened + shot.closed != shown)) output.line(live_line(before, shot, now - start));

@@ -15,6 +15,7 @@
 #include "base/address.hh"
 #include "base/time.hh"
 #include "dpdk/port_config.hh"
+#include "dpdk/runtime.hh"
 #include "service/http.hh"
 #include "service/load.hh"
 #include "stack/shard.hh"
@@ -64,6 +65,8 @@ struct WorkerSettings {
   unsigned idle_sleep_us = 50;
   std::uint32_t mailbox_depth = 1024;
   std::uint32_t mbufs = 0;
+  /// When the memory of the limits is taken from the system.
+  Populate populate = Populate::kAhead;
   std::uint32_t drain_timeout_ms = 10'000;
 };
 

@@ -160,6 +160,12 @@ Section workers_section() {
               "Packets in each mailbox between two workers, when flows are spread in software.")
       .number("mbufs", &WorkerSettings::mbufs, 0, 1ULL << 24, Unit::kCount,
               "Packet buffers of a worker; 0 for what descriptors, mailboxes and caches need.")
+      .choice(
+          "populate", &WorkerSettings::populate,
+          {{"ahead", Populate::kAhead}, {"start", Populate::kStart}, {"no", Populate::kNo}},
+          "When pages of the memory for `[limits]` are taken from the system: by a thread of their own ahead of use "
+          "(64 MiB or an eighth of it at once, then twice what was ever in use), all before the first packet, or "
+          "when they are first used, which holds a worker up for 0.1 ms and more.")
       .number("drain_timeout_ms", &WorkerSettings::drain_timeout_ms, 0, kHourMs, Unit::kMilliseconds,
               "How long open connections may go on after SIGTERM before the run ends anyway.");
   return s.build();

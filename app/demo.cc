@@ -276,6 +276,7 @@ Result<Demo> make_demo(const DemoOptions& o, const DemoMachine& machine) {
   server.listeners.push_back(listener);
 
   demo.plan.runtime.groups = {std::move(server), std::move(client)};
+  demo.plan.runtime.service_memory = &demo.plan.services->memory;
   const unsigned workers = o.server_workers + o.client_workers;
   if (workers > machine.cpus) {
     demo.notes.push_back(fmt::format("{} workers share {} CPU{}, so latencies include waiting for the CPU", workers,

@@ -70,6 +70,8 @@ Plan plan_common(const Config& config, const std::vector<std::string>& extra, co
   plan.runtime.groups.push_back(std::move(group));
   plan.runtime.mailbox_depth = config.workers.mailbox_depth;
   plan.runtime.mbufs_per_worker = config.workers.mbufs;
+  plan.runtime.populate = config.workers.populate;
+  plan.runtime.service_memory = &plan.services->memory;
   if (config.workers.idle == IdleMode::kPoll) plan.runtime.idle.yield_after_polls = 0;
   if (config.workers.idle == IdleMode::kSleep) plan.runtime.idle.idle_sleep_us = config.workers.idle_sleep_us;
 

@@ -82,6 +82,7 @@ Summary summarize(std::string command, const Snapshot& start, const Snapshot& en
   s.retransmits = sum_of(end, TcpCounter::kRetransmittedSegments);
   s.groups = end.groups;
   s.leaked_mbufs = leaked_mbufs;
+  s.memory = end.memory;
   if (results == nullptr) return s;
   s.requests = results->requests;
   s.delayed_launches = results->delayed_launches;

@@ -39,6 +39,7 @@ struct Snapshot {
   std::uint64_t closed = 0;
   std::uint64_t failed = 0;
   std::uint64_t in_flight = 0;
+  RuntimeMemory memory;
 };
 
 [[nodiscard]] Snapshot take_snapshot(const Runtime& runtime, const std::vector<std::shared_ptr<LoadClient>>& clients);
@@ -93,6 +94,7 @@ struct Summary {
   /// Service counters, summed over workers: "server http requests".
   std::vector<NamedCounter> services;
   std::uint64_t leaked_mbufs = 0;
+  RuntimeMemory memory;
   /// What made the run a failure; empty when it was good.
   std::vector<std::string> problems;
   /// What the reader should know without it being a failure.

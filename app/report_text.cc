@@ -138,6 +138,10 @@ std::string summary_text(const Summary& s, const Palette& palette) {
   }
   out += state_table(s.groups);
   out += left_over(s);
+  if (s.memory.bytes > 0) {
+    out += fmt::format("  {:<20} {}, {} of it there before it was needed\n", "memory", format_size(s.memory.bytes),
+                       format_size(s.memory.populated_bytes));
+  }
   for (const std::string& note : s.notes) out += fmt::format("  {:<20} {}\n", "note", note);
   if (!s.cut_short.empty()) out += fmt::format("cut short: {}\n", s.cut_short);
   if (s.problems.empty()) {
@@ -175,6 +179,7 @@ nlohmann::ordered_json summary_json(const Summary& s) {
   out["services"] = nlohmann::ordered_json::object();
   for (const NamedCounter& c : s.services) out["services"][c.name] = c.value;
   out["leaked_packet_buffers"] = s.leaked_mbufs;
+  out["memory"] = {{"bytes", s.memory.bytes}, {"populated_bytes", s.memory.populated_bytes}};
   out["notes"] = s.notes;
   out["problems"] = s.problems;
   out["cut_short"] = s.cut_short;

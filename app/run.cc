@@ -185,7 +185,7 @@ Result<Summary> run_load(Session& session, const std::string& command, std::uint
       if (!quiet) output.line(live_line(before, shot, since));
       before = shot;
       next_line += Duration::seconds(1);
-      for (const std::string& news : runtime.watch_links()) output.line(news);
+      for (const std::string& news : runtime.watch()) output.line(news);
     }
     if (all_finished(clients)) break;
     const bool time_is_up = times.launch > Duration{} && since >= times.launch;

@@ -16,6 +16,7 @@ std::uint64_t sum(const Snapshot& s, TcpCounter counter) {
 Snapshot take_snapshot(const Runtime& runtime, const std::vector<std::shared_ptr<LoadClient>>& clients) {
   Snapshot s;
   s.at = Runtime::now();
+  s.memory = runtime.memory();
   s.groups.resize(runtime.port_count());
   for (std::size_t g = 0; g < s.groups.size(); ++g) {
     s.groups[g].name = runtime.group_name(g);

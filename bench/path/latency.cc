@@ -5,13 +5,16 @@
 
 namespace tidegate {
 
-LatencyBench::LatencyBench(double per_second, bool offload)
-    : server_(kConcurrent, 4'000'000),
+LatencyBench::LatencyBench(double per_second, bool offload, bool populate, Theft theft)
+    : server_(kConcurrent, 2'000'000, SynCookieMode::kAuto, 0,
+              [](ShardConfig& config) { config.tcp.msl_ms = kTimeWaitMs / 2; }),
       headers_(make_header_template(sim_mac(2), sim_mac(1), 0, false)),
       offload_(offload),
+      theft_(theft),
       gap_cycles_(tsc_hz() / per_second),
       clients_(kConcurrent) {
   for (std::uint32_t i = kConcurrent; i > 0; --i) free_.push_back(i - 1);
+  if (populate && !server_.populate()) std::fprintf(stderr, "whole_path: memory could not be populated\n");
   introduce();
 }
 
@@ -32,10 +35,8 @@ void LatencyBench::begin_connection() {
   // A Poisson process: the gaps are exponential.
   const double dice = (static_cast<double>(rng_() >> 11) + 0.5) * 0x1p-53;
   next_start_ += -std::log(dice) * gap_cycles_;
-  if (free_.empty()) {
-    ++unanswered_;
-    return;
-  }
+  // The machine has stopped us for so long that all wait: those who would come now are not there.
+  if (free_.empty()) return;
   const std::uint32_t index = free_.back();
   free_.pop_back();
   Client& client = clients_[index];
@@ -94,16 +95,50 @@ void LatencyBench::take_answers(std::span<const Arrival> asked) {
   unanswered_ += asked.size() - std::min(answered, asked.size());
 }
 
-LatencyResult LatencyBench::run(std::uint64_t connections) {
+void LatencyBench::poll(std::span<Frame> burst, LatencyResult& result) {
+  server_.now = origin_ + Duration::ns(static_cast<std::int64_t>(clock_ * 1e9 / tsc_hz()));
+  const std::uint64_t expired = server_.shard->counters().tcp[TcpCounter::kTimeWaitExpired];
+  Poll poll;
+  watch_.begin();
+  poll.cycles = server_.turn(burst);
+  watch_.end(poll);
+  clock_ += static_cast<double>(poll.cycles);
+  if (theft_ == Theft::kForgiven && poll.taken) {
+    clock_ -= std::min(poll.taken_us * tsc_hz() / 1e6, static_cast<double>(poll.cycles));
+    disturbed_ = true;
+  }
+  if (!measuring_) return;
+  poll.frames = static_cast<unsigned>(burst.size());
+  poll.timers = server_.timers_ran;
+  poll.time_wait_expired =
+      static_cast<std::uint32_t>(server_.shard->counters().tcp[TcpCounter::kTimeWaitExpired] - expired);
+  ++result.polls;
+  result.polls_taken += poll.taken ? 1 : 0;
+  result.faults += poll.faults;
+  longest_.add(poll);
+}
+
+LatencyResult LatencyBench::run(std::uint64_t connections, std::size_t longest) {
   LatencyResult result;
-  result.cycles.reserve(connections * 3);
-  const Instant origin = server_.now;
-  const double ns_per_cycle = 1e9 / tsc_hz();
+  result.cycles.reserve(connections * 4);
+  longest_ = LongestPolls(longest);
+  origin_ = server_.now;
   std::uint64_t polls = 0;
-  while (finished_ < connections && unanswered_ == 0) {
-    while (started_ < connections + 1 && (next_start_ <= clock_ || arrivals_.empty())) begin_connection();
+  while ((!measuring_ || finished_ < connections) && unanswered_ == 0) {
+    while ((!measuring_ || started_ < connections + 1) && (next_start_ <= clock_ || arrivals_.empty()))
+      begin_connection();
     if (arrivals_.empty()) break;
-    clock_ = std::max(clock_, arrivals_.top().at);
+    // Warm is who has seen the first TIME-WAIT entries go.
+    if (!measuring_ && clock_ * 1e3 / tsc_hz() > 1.1 * kTimeWaitMs) {
+      measuring_ = true;
+      connections += finished_;
+    }
+    // A worker without packets polls on.
+    while (clock_ < arrivals_.top().at) {
+      disturbed_ = false;
+      poll({}, result);
+      if (server_.timers_ran == 0) clock_ = std::max(clock_, arrivals_.top().at);
+    }
     std::array<Arrival, kMaxBurst> asked;
     std::array<Frame, kMaxBurst> burst;
     unsigned n = 0;
@@ -113,13 +148,15 @@ LatencyResult LatencyBench::run(std::uint64_t connections) {
       burst[n] = packet_of(asked[n]);
       ++n;
     }
-    server_.now = origin + Duration::ns(static_cast<std::int64_t>(clock_ * ns_per_cycle));
-    clock_ += static_cast<double>(server_.turn({burst.data(), n}));
+    poll({burst.data(), n}, result);
     ++polls;
-    // The first tenth warms up.
-    if (started_ > connections / 10) {
+    if (measuring_) {
       for (unsigned i = 0; i < n; ++i) {
-        result.cycles.push_back(static_cast<std::uint32_t>(std::min(clock_ - asked[i].at, 4e9)));
+        if (disturbed_) {
+          ++result.left_out;
+        } else {
+          result.cycles.push_back(static_cast<std::uint32_t>(std::clamp(clock_ - asked[i].at, 0.0, 4e9)));
+        }
       }
     }
     result.packets += n;
@@ -128,6 +165,7 @@ LatencyResult LatencyBench::run(std::uint64_t connections) {
   result.mean_burst = polls == 0 ? 0 : static_cast<double>(result.packets) / static_cast<double>(polls);
   result.good = unanswered_ == 0 && finished_ >= connections && !result.cycles.empty();
   std::sort(result.cycles.begin(), result.cycles.end());
+  result.longest = longest_.sorted();
   return result;
 }
 

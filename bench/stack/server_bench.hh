@@ -18,9 +18,11 @@
 #include "base/bytes.hh"
 #include "base/drop.hh"
 #include "base/memory.hh"
+#include "base/populate.hh"
 #include "bench_shard.hh"
 #include "sim/host.hh"
 #include "stack/shard.hh"
+#include "stack/timer_budget.hh"
 #include "wire/encode.hh"
 
 namespace tidegate {
@@ -49,6 +51,8 @@ struct Server {
   std::unique_ptr<TxBurst> out = std::make_unique<TxBurst>(frames.backend());
   std::unique_ptr<Shard> shard;
   Instant now = Instant::from_ns(1'000'000'000);
+  /// By the last turn().
+  unsigned timers_ran = 0;
 
   /// `idle` connections stand open beside the `connections` that come and go; `alter` has the last word on the limits.
   Server(std::uint32_t connections, std::uint32_t time_wait, SynCookieMode cookies = SynCookieMode::kAuto,
@@ -86,10 +90,17 @@ struct Server {
   [[gnu::noinline]] std::uint64_t turn(std::span<Frame> burst) {
     const std::uint64_t start = __rdtsc();
     shard->poll(now, *out);
-    shard->receive_burst(now, burst, *out);
-    shard->expire_timers(now, *out, kMaxBurst * 2);
+    if (!burst.empty()) shard->receive_burst(now, burst, *out);
+    timers_ran = shard->expire_timers(now, *out, timer_budget(static_cast<unsigned>(burst.size())));
     out->flush();
     return __rdtsc() - start;
+  }
+  /// All memory of the shard, now, as workers.populate = "start" has it. False: this kernel cannot.
+  bool populate() {
+    Populator populator(memory.regions());
+    Populator::State state = Populator::State::kMore;
+    while (state == Populator::State::kMore) state = populator.step(1);
+    return state == Populator::State::kReached;
   }
   /// The gateway's answer to the shard's question for its address.
   void introduce_gateway() {

@@ -8,23 +8,39 @@
 #include <cstdint>
 #include <memory_resource>
 #include <new>
+#include <span>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "base/check.hh"
 
 namespace tidegate {
 
-/// Maps zeroed pages straight from the system and asks for transparent huge pages. Counts what it gave out.
+/// A piece of address space.
+struct MemoryRegion {
+  void* begin = nullptr;
+  std::size_t bytes = 0;
+};
+
+/// What a transparent huge page covers; larger arrays begin at a multiple of it, or their first octets could not lie
+/// on one.
+inline constexpr std::size_t kHugePageBytes = std::size_t{2} << 20;
+
+/// Maps zeroed pages straight from the system and asks for transparent huge pages. Knows what it gave out, so that
+/// base/populate.hh can have the pages there before they are needed.
 class PageResource : public std::pmr::memory_resource {
  public:
   [[nodiscard]] std::size_t allocated_bytes() const { return allocated_bytes_; }
+  /// What is given out, oldest first. Its owner's thread.
+  [[nodiscard]] std::span<const MemoryRegion> regions() const { return regions_; }
 
  private:
   void* do_allocate(std::size_t bytes, std::size_t alignment) override;
   void do_deallocate(void* p, std::size_t bytes, std::size_t alignment) override;
   bool do_is_equal(const memory_resource& other) const noexcept override { return this == &other; }
   std::size_t allocated_bytes_ = 0;
+  std::vector<MemoryRegion> regions_;
 };
 
 /// A fixed array of trivially destructible T in zeroed memory, aligned to a cache line. The memory must come zeroed

@@ -12,9 +12,11 @@
 #include "dpdk/mbufs.hh"
 #include "dpdk/packets.hh"
 #include "dpdk/port.hh"
+#include "dpdk/resident.hh"
 #include "dpdk/spread.hh"
 #include "dpdk/telemetry_server.hh"
 #include "dpdk/worker.hh"
+#include "tcp/engine_config.hh"
 
 namespace tidegate {
 
@@ -34,6 +36,8 @@ struct Group {
 struct Slot {
   std::size_t group = 0;
   unsigned lcore = 0;
+  /// The shard's, of which it may be populated; goes last.
+  std::unique_ptr<PageResource> memory = std::make_unique<PageResource>();
   std::vector<std::shared_ptr<Service>> services;
   std::unique_ptr<Shard> shard;
   std::unique_ptr<Worker> worker;
@@ -53,6 +57,27 @@ unsigned total_workers(const RuntimeConfig& config) {
 MbufNeed group_mbufs(const RuntimeConfig& config, const WorkerGroupConfig& group) {
   return mbufs_per_worker(group.port.rx_descriptors, group.port.tx_descriptors, group.workers, config.mailbox_depth,
                           total_workers(config) + 1, group.port.mtu, config.mbufs_per_worker);
+}
+
+/// The largest share of any of a shard's pools that is in use, and so of the arrays that lie beside it. Pools hand out
+/// what was given back before what is fresh, so the most that was ever in use is also how far their memory was touched.
+double used_share(const ShardCounters& now, const ShardConfig& shard) {
+  const ShardLimits& limits = shard.limits;
+  const auto& addresses = shard.interface.addresses;
+  const auto& ranges = shard.interface.ranges;
+  const bool v6 =
+      std::any_of(addresses.begin(), addresses.end(), [](const IpPrefix& p) { return !p.address.is_v4(); }) ||
+      std::any_of(ranges.begin(), ranges.end(), [](const AddressRange& r) { return !r.first.is_v4(); });
+  const auto share = [](std::uint64_t used, std::uint32_t limit) {
+    return limit == 0 ? 0.0 : static_cast<double>(used) / limit;
+  };
+  // How many of them are IPv6's is not published: they may all be.
+  const std::uint32_t connections = v6 ? std::min(limits.connections, limits.connections_v6) : limits.connections;
+  const std::uint32_t time_wait = v6 ? std::min(limits.time_wait, limits.time_wait_v6) : limits.time_wait;
+  const std::uint32_t active = limits.active == 0 ? default_active(limits.connections) : limits.active;
+  return std::max({share(now.connections, connections), share(now.time_wait, time_wait), share(now.active, active),
+                   share(now.syn_entries, limits.syn_received), share(now.buffers_in_use, limits.buffers),
+                   share(now.transfers_in_use, limits.transfers), share(now.segments_in_use, limits.segments)});
 }
 
 bool is_zero(const HashKey& key) { return key.k0 == 0 && key.k1 == 0; }
@@ -87,15 +112,17 @@ void add_counters(ShardCounters& sum, const ShardCounters& other) {
 
 struct Runtime::Impl {
   RuntimeConfig config;
-  PageResource memory;
   std::vector<Group> groups;
   std::vector<Slot> slots;
+  /// Reads what the slots publish.
+  std::unique_ptr<ResidentMemory> resident;
   bool running = false;
   bool closed = false;
 
   [[nodiscard]] Result<void> check() const;
   Result<void> open_group(std::size_t index);
   Result<void> make_worker(std::size_t group, unsigned index);
+  void make_resident();
   Result<void> start_ports();
   void stop_ports();
   void drain_rings();
@@ -161,7 +188,7 @@ Result<void> Runtime::Impl::make_worker(std::size_t group_index, unsigned index)
   }
   Slot slot;
   slot.group = group_index;
-  auto shard = Shard::create(shard_config, Runtime::now(), &memory);
+  auto shard = Shard::create(shard_config, Runtime::now(), slot.memory.get());
   if (!shard) return shard.error();
   slot.shard = std::move(*shard);
   auto services = group.config.services(index, *slot.shard);
@@ -207,8 +234,10 @@ Result<std::unique_ptr<Runtime>> Runtime::create(RuntimeConfig config) {
   } catch (const std::bad_alloc&) {
     std::size_t bytes = 0;
     for (const MemoryNeed& need : memory_need(impl->config)) bytes += need.bytes;
+    std::size_t taken = 0;
+    for (const Slot& slot : impl->slots) taken += slot.memory->allocated_bytes();
     return Error{"not enough memory: the configuration needs about " + std::to_string((bytes >> 20) + 1) + " MB, and " +
-                 std::to_string(impl->memory.allocated_bytes() >> 20) +
+                 std::to_string(taken >> 20) +
                  " MB of tables could be taken. Lower the limits (connections, time_wait, buffers), use fewer workers, "
                  "or free memory."};
   }
@@ -217,6 +246,7 @@ Result<std::unique_ptr<Runtime>> Runtime::create(RuntimeConfig config) {
     slot.lcore = lcore;
     lcore = rte_get_next_lcore(lcore, 1, 0);
   }
+  impl->make_resident();
   std::unique_ptr<Runtime> runtime(new Runtime(std::move(impl)));
   if (runtime->impl_->config.telemetry) attach_telemetry(runtime.get());
   return runtime;
@@ -232,6 +262,39 @@ Runtime::~Runtime() {
   }
 }
 
+/// EAL's own memory, of which devices' rings and packet buffers are made. Huge pages are there from the start.
+std::vector<MemoryRegion> eal_memory() {
+  std::vector<MemoryRegion> regions;
+  if (rte_eal_has_hugepages() != 0) return regions;
+  const auto add = [](const rte_memseg_list* list, const rte_memseg* segment, std::size_t bytes, void* to) {
+    if (list->external == 0) static_cast<std::vector<MemoryRegion>*>(to)->push_back({segment->addr, bytes});
+    return 0;
+  };
+  (void)rte_memseg_contig_walk(add, &regions);
+  return regions;
+}
+
+void Runtime::Impl::make_resident() {
+  std::vector<ResidentMemory::Part> parts;
+  std::vector<unsigned> cpus;
+  const auto copy = [](const PageResource& memory) {
+    return std::vector<MemoryRegion>(memory.regions().begin(), memory.regions().end());
+  };
+  for (const Slot& slot : slots) {
+    // The copy has what the port negotiated, but limits and addresses are the configured ones.
+    const ShardConfig& shard_config = groups[slot.group].config.shard;
+    parts.push_back({copy(*slot.memory), static_cast<int>(rte_lcore_to_socket_id(slot.lcore)),
+                     [&shard = *slot.shard, &shard_config] { return used_share(shard.published(), shard_config); }});
+    const rte_cpuset_t set = rte_lcore_cpuset(slot.lcore);
+    for (unsigned cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+      if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
+    }
+  }
+  parts.push_back({eal_memory(), -1, nullptr});
+  if (config.service_memory != nullptr) parts.push_back({copy(*config.service_memory), -1, nullptr});
+  resident = std::make_unique<ResidentMemory>(std::move(parts), std::move(cpus));
+}
+
 Result<void> Runtime::Impl::start_ports() {
   for (Group& group : groups) {
     if (Result<void> started = group.port->start(*group.spread); !started) {
@@ -245,6 +308,9 @@ Result<void> Runtime::Impl::start_ports() {
 Result<void> Runtime::start() {
   if (impl_->closed) return Error{"the runtime was closed and cannot start again."};
   if (impl_->running) return {};
+  if (impl_->config.populate == Populate::kStart) {
+    if (Result<void> there = impl_->resident->populate_all(); !there) return there;
+  }
   if (Result<void> started = impl_->start_ports(); !started) return started;
   for (Slot& slot : impl_->slots) {
     slot.worker->reset();
@@ -256,6 +322,7 @@ Result<void> Runtime::start() {
     }
   }
   impl_->running = true;
+  if (impl_->config.populate == Populate::kAhead) impl_->resident->ahead();
   return {};
 }
 
@@ -326,8 +393,8 @@ std::uint64_t Runtime::leaked_mbufs() const {
   return sum;
 }
 
-std::vector<std::string> Runtime::watch_links() {
-  std::vector<std::string> lines;
+std::vector<std::string> Runtime::watch() {
+  std::vector<std::string> lines = impl_->resident->news();
   if (!impl_->running) return lines;
   for (std::size_t i = 0; i < impl_->groups.size(); ++i) {
     Port& port = *impl_->groups[i].port;
@@ -357,6 +424,8 @@ PortStats Runtime::port_stats(std::size_t group) const { return impl_->groups[gr
 std::vector<std::pair<std::string, std::uint64_t>> Runtime::port_xstats(std::size_t group) const {
   return impl_->groups[group].port->xstats();
 }
+
+RuntimeMemory Runtime::memory() const { return {impl_->resident->bytes(), impl_->resident->populated_bytes()}; }
 
 std::uint64_t Runtime::tsc_hz() { return rte_get_tsc_hz(); }
 Instant Runtime::now() { return Instant::from_ns(monotonic_ns()); }

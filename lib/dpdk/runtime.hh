@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "base/drop.hh"
+#include "base/memory.hh"
 #include "base/result.hh"
 #include "base/time.hh"
 #include "dpdk/eal.hh"
@@ -57,9 +58,24 @@ struct IdlePolicy {
   unsigned sleep_after_polls = 256;
 };
 
+/// When the pages of the workers' memory are taken from the system.
+enum class Populate : std::uint8_t {
+  /// By the worker, when it first writes there: 100 to 200 us for a huge page.
+  kNo,
+  /// By another thread: 64 MiB of each worker or an eighth of what its limits allow at once, whichever is more, then
+  /// twice what was ever in use.
+  kAhead,
+  /// All of it, before the workers start.
+  kStart,
+};
+
 struct RuntimeConfig {
   std::vector<WorkerGroupConfig> groups;
   IdlePolicy idle;
+  Populate populate = Populate::kAhead;
+  /// Populated with the workers' memory: that of services. Borrowed until the Runtime is destroyed, and taken whole by
+  /// the end of create().
+  const PageResource* service_memory = nullptr;
   /// Packet buffers per worker; 0: computed from descriptors, mailboxes and caches.
   std::uint32_t mbufs_per_worker = 0;
   /// Packets in each mailbox between two workers of a group.
@@ -92,6 +108,12 @@ struct WorkerStats {
   std::array<std::uint64_t, kBurstBuckets> rx_bursts{};
 };
 
+/// Memory taken at start, and how much of it was there before it was needed (see Populate).
+struct RuntimeMemory {
+  std::size_t bytes = 0;
+  std::size_t populated_bytes = 0;
+};
+
 /// Adds every number of `other` to `sum`.
 void add_counters(ShardCounters& sum, const ShardCounters& other);
 
@@ -109,7 +131,7 @@ class Runtime {
   Runtime(const Runtime&) = delete;
   Runtime& operator=(const Runtime&) = delete;
 
-  /// Starts the devices and launches the workers.
+  /// Starts the devices and launches the workers; before that, with Populate::kStart, makes all memory be there.
   Result<void> start();
   /// Every shard stops accepting; established connections go on. Returns at once.
   void drain();
@@ -123,8 +145,8 @@ class Runtime {
   [[nodiscard]] std::uint64_t leaked_mbufs() const;
 
   /// To be called about once a second from the main thread: notices links that came up or went down, has the addresses
-  /// announced again when one comes up, and returns what is worth a line for the operator.
-  std::vector<std::string> watch_links();
+  /// announced again when one comes up, and returns what is worth a line for the operator, about memory too.
+  std::vector<std::string> watch();
   /// Runs `job` on the worker's thread between two polls and waits for it, at most `limit`. False: the worker does not
   /// run or did not get to it; the job will then never run.
   bool run_on_worker(std::size_t worker, const std::function<void(Shard&, Instant)>& job,
@@ -141,6 +163,8 @@ class Runtime {
   /// Sum over the workers of a group.
   [[nodiscard]] ShardCounters group_counters(std::size_t group) const;
   [[nodiscard]] WorkerStats worker_stats(std::size_t worker) const;
+  /// Any thread, after create().
+  [[nodiscard]] RuntimeMemory memory() const;
   /// Cycles per second of busy_cycles and idle_cycles.
   [[nodiscard]] static std::uint64_t tsc_hz();
   /// The workers' clock, for the main thread: Instants compare with theirs to within microseconds (CLOCK_MONOTONIC).

@@ -70,6 +70,9 @@ void answer_summary(const Runtime& runtime, rte_tel_data* data) {
     busy += stats.busy_cycles;
     idle += stats.idle_cycles;
   }
+  const RuntimeMemory memory = runtime.memory();
+  put(data, "memory_bytes", memory.bytes);
+  put(data, "memory_populated_bytes", memory.populated_bytes);
   put(data, "busy_cycles", busy);
   put(data, "idle_cycles", idle);
 }

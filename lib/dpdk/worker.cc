@@ -9,15 +9,11 @@
 #include <cstring>
 
 #include "dpdk/packets.hh"
+#include "stack/timer_budget.hh"
 
 namespace tidegate {
 
 namespace {
-
-constexpr unsigned kTimerBudgetMin = 64;
-constexpr unsigned kTimerBudgetMax = 2048;
-/// While full bursts keep arriving, timers may take no more than this, so that a mass expiry never starves receiving.
-constexpr unsigned kTimerBudgetBusy = 128;
 
 std::uint16_t rx_flags(std::uint64_t ol_flags, bool trust) {
   if (trust) return kRxIpChecksumGood | kRxL4ChecksumGood;
@@ -59,8 +55,7 @@ rte_mbuf* to_mbuf(const Frame& frame) {
 
 }  // namespace
 
-Worker::Worker(const Setup& setup)
-    : setup_(setup), clock_(rte_get_tsc_hz()), timer_budget_(kTimerBudgetMin), stages_(setup.workers) {}
+Worker::Worker(const Setup& setup) : setup_(setup), clock_(rte_get_tsc_hz()), stages_(setup.workers) {}
 
 unsigned Worker::allocate(void* context, Frame* frames, unsigned count) {
   auto& self = *static_cast<Worker*>(context);
@@ -245,14 +240,14 @@ unsigned Worker::spread_burst(rte_mbuf** packets, unsigned count) {
   return here;
 }
 
-bool Worker::receive(Instant now, TxBurst& out) {
+unsigned Worker::receive(Instant now, TxBurst& out) {
   rte_mbuf* packets[kMaxBurst];
-  bool any = false;
+  unsigned received = 0;
   if (setup_.index < setup_.rx_queues) {
     const unsigned n = receive_packets(setup_.port, setup_.index, packets, kMaxBurst);
     ++stats_.rx_bursts[std::min<unsigned>(static_cast<unsigned>(std::bit_width(n)), WorkerStats::kBurstBuckets - 1)];
     if (n > 0) {
-      any = true;
+      received += n;
       const unsigned here = setup_.workers > 1 ? spread_burst(packets, n) : n;
       if (here > 0) deliver(now, out, packets, here);
     }
@@ -261,19 +256,15 @@ bool Worker::receive(Instant now, TxBurst& out) {
     if (from == setup_.index) continue;
     const unsigned n = setup_.mailboxes->receive(from, setup_.index).pop(packets, kMaxBurst);
     if (n == 0) continue;
-    any = true;
+    received += n;
     stats_.mailbox_in += n;
     deliver(now, out, packets, n);
   }
-  return any;
+  return received;
 }
 
-bool Worker::expire(Instant now, TxBurst& out, bool receiving) {
-  const unsigned budget = receiving ? std::min(timer_budget_, kTimerBudgetBusy) : timer_budget_;
-  const unsigned ran = setup_.shard->expire_timers(now, out, budget);
-  // A budget used up means more are waiting: allow more next time, and shrink when it is no longer needed.
-  timer_budget_ = ran >= budget ? std::min(timer_budget_ * 2, kTimerBudgetMax)
-                                : std::max(timer_budget_ - timer_budget_ / 8, kTimerBudgetMin);
+bool Worker::expire(Instant now, TxBurst& out, unsigned received) {
+  const unsigned ran = setup_.shard->expire_timers(now, out, timer_budget(received));
   return ran > 0;
 }
 
@@ -352,7 +343,7 @@ void Worker::run() {
     // A peer on a veth answers within the call that sends: with the same `now` its round trip would take no time at
     // all.
     const Instant arrived = clock_.at(rte_rdtsc());
-    const bool received = receive(arrived, out);
+    const unsigned received = receive(arrived, out);
     const bool expired = expire(arrived, out, received);
     out.flush();
     const bool relayed = send_for_others();
@@ -362,7 +353,7 @@ void Worker::run() {
       publish();
       next_publish = tsc + publish_cycles;
     }
-    was_busy = received || expired || relayed || out.committed() != committed;
+    was_busy = received > 0 || expired || relayed || out.committed() != committed;
     if (was_busy)
       empty_polls_ = 0;
     else

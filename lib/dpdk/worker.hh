@@ -74,7 +74,8 @@ class Worker {
   static void release(void* context, Frame* frames, unsigned count);
 
   [[nodiscard]] bool handle_commands(Instant now, TxBurst& out);
-  bool receive(Instant now, TxBurst& out);
+  /// How many frames came in.
+  unsigned receive(Instant now, TxBurst& out);
   void deliver(Instant now, TxBurst& out, rte_mbuf** packets, unsigned count);
   [[nodiscard]] bool make_writable(rte_mbuf*& packet);
   [[nodiscard]] bool to_frame(rte_mbuf* packet, Frame& frame);
@@ -82,7 +83,7 @@ class Worker {
   void verify_spread(const FlowKey& flow);
   void pass_on(unsigned to, rte_mbuf** packets, unsigned count);
   void show_to_others(const rte_mbuf* packet);
-  bool expire(Instant now, TxBurst& out, bool receiving);
+  bool expire(Instant now, TxBurst& out, unsigned received);
   void send_pending();
   bool send_for_others();
   void finish();
@@ -92,7 +93,6 @@ class Worker {
   Setup setup_;
   TscClock clock_;
   unsigned n_pending_ = 0;
-  unsigned timer_budget_;
   unsigned empty_polls_ = 0;
   std::uint64_t flows_seen_ = 0;
   WorkerStats stats_;

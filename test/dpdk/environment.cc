@@ -81,7 +81,7 @@ void TestClient::on_poll(Instant now, Connections& connections) {
   request.remote_port = 7;
   for (unsigned i = 0; i < 8; ++i) {
     const std::uint64_t done = good + failed;
-    if (opened >= total_ || opened - done >= window_) return;
+    if (opened >= std::min(total_, at_most.load()) || opened - done >= window_) return;
     if (connections.connect(request).error != ConnectError::kOk) return;
     opened.fetch_add(1, std::memory_order_relaxed);
   }
@@ -121,6 +121,7 @@ PairWorld::PairWorld(const Options& wanted) : options(wanted) {
   config.mailbox_depth = options.mailbox_depth;
   config.mbufs_per_worker = options.mbufs_per_worker;
   config.idle.yield_after_polls = 4;
+  config.populate = options.populate;
   WorkerGroupConfig server;
   server.name = "server";
   server.port.device = rings->first();

@@ -42,6 +42,8 @@ class TestClient final : public Service {
   TestClient(std::uint64_t total, unsigned window) : total_(total), window_(window) {}
   void on_events(std::span<Event> events, Connections& connections) override;
   void on_poll(Instant now, Connections& connections) override;
+  /// Opens no more than this until told otherwise.
+  std::atomic<std::uint64_t> at_most = ~std::uint64_t{0};
   std::atomic<std::uint64_t> opened = 0;
   std::atomic<std::uint64_t> good = 0;
   std::atomic<std::uint64_t> failed = 0;
@@ -61,6 +63,7 @@ struct PairWorld {
     std::uint32_t mailbox_depth = 1024;
     std::uint32_t mbufs_per_worker = 0;
     std::uint32_t msl_ms = 50;
+    Populate populate = Populate::kAhead;
   };
   explicit PairWorld(const Options& options);
   ~PairWorld();

@@ -1,0 +1,155 @@
+// Memory that is there before a worker needs it.
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+
+#include "environment.hh"
+
+#include "dpdk/resident.hh"
+
+namespace tidegate::test {
+namespace {
+
+constexpr std::size_t kMiB = std::size_t{1} << 20;
+
+std::atomic<unsigned> slices = 0;
+
+int count_slices(void*, std::size_t, int) {
+  ++slices;
+  return 0;
+}
+int refuse_as_unknown(void*, std::size_t, int) {
+  errno = EINVAL;
+  return -1;
+}
+int refuse_for_want_of_memory(void*, std::size_t, int) {
+  errno = ENOMEM;
+  return -1;
+}
+
+std::vector<ResidentMemory::Part> parts_of(const PageResource& pages, std::function<double()> used) {
+  return {{std::vector<MemoryRegion>(pages.regions().begin(), pages.regions().end()), -1, std::move(used)}};
+}
+
+/// The first line of news within ten seconds.
+std::string wait_for_news(ResidentMemory& memory) {
+  for (int i = 0; i < 1000; ++i) {
+    if (const std::vector<std::string> news = memory.news(); !news.empty()) return news.front();
+    usleep(10'000);
+  }
+  return "";
+}
+
+bool wait_for_bytes(const ResidentMemory& memory, std::size_t bytes) {
+  for (int i = 0; i < 1000 && memory.populated_bytes() < bytes; ++i) usleep(10'000);
+  return memory.populated_bytes() >= bytes;
+}
+
+TEST(ResidentMemory, StaysAheadOfWhatIsInUse) {
+  PageResource pages;
+  FixedArray<std::uint8_t> array(1024 * kMiB, &pages);
+  std::atomic<double> used = 0;
+  ResidentMemory memory(parts_of(pages, [&] { return used.load(); }), {}, &count_slices);
+  memory.ahead();
+  EXPECT_EQ(wait_for_news(memory).find("memory: 128 MiB resident after "), 0u);
+  EXPECT_EQ(memory.populated_bytes(), 128 * kMiB) << "an eighth at once";
+  used = 0.2;
+  EXPECT_TRUE(wait_for_bytes(memory, 408 * kMiB)) << "then twice what is in use";
+  used = 0.1;
+  usleep(50'000);
+  EXPECT_LT(memory.populated_bytes(), 420 * kMiB);
+  used = 0.6;
+  EXPECT_TRUE(wait_for_bytes(memory, 1024 * kMiB));
+  EXPECT_EQ(memory.bytes(), 1024 * kMiB);
+}
+
+TEST(ResidentMemory, SmallRunsAreThereAtOnce) {
+  EXPECT_EQ(ResidentMemory::share_ahead(0, 60 * kMiB), 1);
+  EXPECT_EQ(ResidentMemory::share_ahead(0, 128 * kMiB), 0.5);
+  EXPECT_EQ(ResidentMemory::share_ahead(0, 8192 * kMiB), 0.125);
+  EXPECT_EQ(ResidentMemory::share_ahead(0.25, 8192 * kMiB), 0.5);
+  EXPECT_EQ(ResidentMemory::share_ahead(0.75, 8192 * kMiB), 1);
+}
+
+TEST(ResidentMemory, EndsInTheMiddle) {
+  PageResource pages;
+  FixedArray<std::uint8_t> array(64 * 1024 * kMiB, &pages);
+  ResidentMemory memory(parts_of(pages, nullptr), {0}, &count_slices);
+  memory.ahead();
+}
+
+TEST(ResidentMemory, AnOldKernelIsSaidOnceAndNoReasonNotToStart) {
+  PageResource pages;
+  FixedArray<std::uint8_t> array(kMiB, &pages);
+  ResidentMemory at_start(parts_of(pages, nullptr), {}, &refuse_as_unknown);
+  EXPECT_TRUE(at_start.populate_all().ok());
+  const std::vector<std::string> news = at_start.news();
+  ASSERT_EQ(news.size(), 1u);
+  EXPECT_NE(news[0].find("Linux 5.14"), std::string::npos) << news[0];
+  ResidentMemory ahead(parts_of(pages, nullptr), {}, &refuse_as_unknown);
+  ahead.ahead();
+  EXPECT_EQ(wait_for_news(ahead), news[0]);
+}
+
+TEST(ResidentMemory, WantOfMemoryAtStartIsAnErrorWithItsRemedy) {
+  PageResource pages;
+  FixedArray<std::uint8_t> array(3 * kMiB, &pages);
+  ResidentMemory memory(parts_of(pages, nullptr), {}, &refuse_for_want_of_memory);
+  const Result<void> there = memory.populate_all();
+  ASSERT_FALSE(there.ok());
+  EXPECT_NE(there.error().message.find("0 MiB of 3 MiB"), std::string::npos) << there.error().message;
+  EXPECT_NE(there.error().message.find("Lower the limits"), std::string::npos) << there.error().message;
+}
+
+/// Page faults of worker `w` since its thread began.
+long faults_of(Runtime& runtime, std::size_t w) {
+  rusage usage{};
+  EXPECT_TRUE(runtime.run_on_worker(w, [&](Shard&, Instant) { getrusage(RUSAGE_THREAD, &usage); }));
+  return usage.ru_minflt;
+}
+
+/// Faults of the server's and the client's worker together while connections that were never there before open and
+/// close; TIME-WAIT is long, so that each takes fresh memory.
+long faults_while_serving(Populate populate) {
+  PairWorld world({.workers = 1, .connections_per_client = 10'000, .msl_ms = 10'000, .populate = populate});
+  EXPECT_TRUE(world.error.empty()) << world.error;
+  Runtime& runtime = *world.runtime;
+  // The first ones bring in what is not ours: the stacks, the C library, the devices.
+  constexpr std::uint64_t kFirst = 1000;
+  world.clients[0]->at_most = kFirst;
+  EXPECT_TRUE(runtime.start().ok());
+  const auto wait_for = [](auto&& reached) {
+    for (int i = 0; i < 2000 && !reached(); ++i) usleep(10'000);
+    EXPECT_TRUE(reached());
+  };
+  wait_for([&] { return world.good() == kFirst; });
+  if (populate == Populate::kAhead) {
+    wait_for([&] { return runtime.memory().populated_bytes == runtime.memory().bytes; });
+  }
+  const long before = faults_of(runtime, 0) + faults_of(runtime, 1);
+  world.clients[0]->at_most = ~std::uint64_t{0};
+  EXPECT_TRUE(world.wait_for_clients(60));
+  return faults_of(runtime, 0) + faults_of(runtime, 1) - before;
+}
+
+TEST(ResidentMemoryFaults, NoneInTheWorkersWhenAllIsThereAtStart) {
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+  GTEST_SKIP() << "sanitizers' own memory faults";
+#endif
+  EXPECT_LE(faults_while_serving(Populate::kStart), 2);
+}
+
+TEST(ResidentMemoryFaults, NoneWhenAThreadIsAheadOfThem) {
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+  GTEST_SKIP() << "sanitizers' own memory faults";
+#endif
+  EXPECT_LE(faults_while_serving(Populate::kAhead), 2);
+}
+
+TEST(ResidentMemoryFaults, WithoutItThereAreMany) { EXPECT_GT(faults_while_serving(Populate::kNo), 20); }
+
+}  // namespace
+}  // namespace tidegate::test
