@@ -73,15 +73,22 @@ void TcpEngine::visit(std::uint32_t index) {
 
 /// The wheel has fired for a connection at rest. True when it is awake and its deadlines can be looked at.
 bool TcpEngine::timer_at_rest(std::uint32_t index) {
-  const TcbCold& cold = cold_[index];
+  TcbCold& cold = cold_[index];
   const bool life = (cold.timers & kTimerLife) != 0;
-  if (!called(hot_[index]) && !(life && due(cold.life_tick, tick_))) {
+  const bool life_due = life && due(cold.life_tick, tick_);
+  if (!called(hot_[index]) && !life_due) {
     // A deadline that went, or moved, before the connection came to rest.
     if (life) wheel_.arm(index, cold.life_tick);
     return false;
   }
   if (wake(index)) return true;
-  wheel_.arm(index, tick_ + kWakeRetryTicks);
+  Tick again = tick_ + kWakeRetryTicks;
+  if (life_due) {
+    cold.life_tick = again;
+  } else if (life && earlier(cold.life_tick, again)) {
+    again = cold.life_tick;
+  }
+  wheel_.arm(index, again);
   return false;
 }
 

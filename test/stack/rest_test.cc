@@ -254,6 +254,7 @@ TEST_P(Rest, ATimerTriesAgain) {
   s.l.forget_sent();
   EXPECT_EQ(s.l.count(TcpCounter::kKeepaliveProbes), 0u);
   EXPECT_GT(s.l.count(TcpCounter::kWorkExhausted), before);
+  EXPECT_EQ(s.l.shard().broken_invariant(), "");
   s.release();
   s.l.expect_within(Duration::ms(0), Duration::ms(11), seg(kAck).seq(0).ack(1));
   EXPECT_EQ(s.l.count(TcpCounter::kKeepaliveProbes), 1u);
