@@ -16,7 +16,7 @@ case ${1:-} in
     ;;
 esac
 build=$(realpath -m "${1:-$root/build-profiled}")
-log=$build.log
+log=$build/profiled.log
 # Objects with counters and with profiles are made once each: nothing for a cache.
 export CCACHE_DISABLE=1
 "$root/scripts/install-deps.sh" build
