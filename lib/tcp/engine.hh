@@ -238,7 +238,8 @@ class TcpEngine {
 
   // lanes.cc: each false when the reference must do it; nothing has been changed then
   [[nodiscard]] bool fits_lane(const TcbHot&, const TcbCold&, const TcbWork&, const Segment& segment) const;
-  bool lane_arrives(std::uint32_t index, const Segment& segment);
+  bool lane_arrives(std::uint32_t index, const Segment& segment, std::uint64_t hash);
+  bool lane_ends(std::uint32_t index, const Segment& segment, std::uint64_t hash);
   bool lane_handshake(std::uint32_t index, const Segment& segment);
   bool lane_output(std::uint32_t index);
 
@@ -343,11 +344,9 @@ class TcpEngine {
   void settle_mtu_search(PathState& path);
   [[nodiscard]] bool mtu_probe_lost(std::uint32_t index);
   void mtu_probe_failed(std::uint32_t index, std::uint32_t high);
-
   // user_timeout.cc: RFC 5482
   void offer_user_timeout(std::uint32_t ms, SegmentOut& out) const;
   [[gnu::noinline]] void accept_user_timeout(std::uint32_t index, const Segment& segment);
-
   // urgent.cc
   void process_urgent(std::uint32_t index, const Segment& segment);
   static void mark_urgent(const UrgentState& urgent, SegmentOut& out);
@@ -368,12 +367,13 @@ class TcpEngine {
 
   // time_wait.cc
   void enter_time_wait(std::uint32_t index);
+  void enter_time_wait(std::uint32_t index, const FlowKey& key, std::uint64_t hash);
   void finish_detached(std::uint32_t index);
   [[gnu::noinline]] void leave_last_ack(std::uint32_t index);
   template <class Store>
   void time_wait_arrives(Store& store, RefKind kind, std::uint32_t entry, const Segment& segment, std::uint64_t hash);
   template <class Store>
-  bool add_time_wait(Store& store, RefKind kind, std::uint32_t index, const FlowKey& key);
+  bool add_time_wait(Store& store, RefKind kind, std::uint32_t index, const FlowKey& key, std::uint64_t hash);
   void forget(std::uint64_t hash, std::uint32_t ref, TcpCounter counter);
   template <class Entry>
   void time_wait_ack(const Entry& entry);

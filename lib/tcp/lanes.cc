@@ -54,7 +54,33 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
   return segment.ack == hot.snd_una && hot.snd_max == hot.snd_una && !probing;
 }
 
-[[gnu::flatten]] bool TcpEngine::lane_arrives(std::uint32_t index, const Segment& segment) {
+/// The last segment of a connection whose service has closed it and has nothing left to read: it acknowledges all, our
+/// FIN too, and in FIN-WAIT-1 brings the peer's. TIME-WAIT or CLOSED come next, so what the ACK would teach about round
+/// trip, windows and timers is not learned. The segment has passed fits_lane().
+inline bool TcpEngine::lane_ends(std::uint32_t index, const Segment& segment, std::uint64_t hash) {
+  TcbHot& hot = hot_[index];
+  const TcbCold& cold = cold_[index];
+  constexpr std::uint32_t kWanted = kTcbOrphan | kTcbFinSent;
+  const std::uint32_t flags = hot.flags;
+  if ((flags & (kWanted | kTcbReadPending)) != kWanted || segment.ack != hot.snd_max || segment.payload_len != 0)
+    return false;
+  if (cold.extra != kNone || cold.retransmits != 0 || work_of(hot).rx_head != kNone) return false;
+  const TcpState state = hot.state;
+  if (state == TcpState::kLastAck) {
+    hot.snd_una = hot.snd_nxt = segment.ack;
+    release(index, CloseReason::kNormal);
+    return true;
+  }
+  if (state != TcpState::kFinWait1 || !segment.has(kFin)) return false;
+  update_send_window(hot, cold_[index], segment);
+  hot.snd_una = hot.snd_nxt = segment.ack;
+  hot.rcv_nxt += 1;
+  hot.set(kTcbFinReceived | kTcbAckNow);
+  enter_time_wait(index, segment.key, hash);
+  return true;
+}
+
+[[gnu::flatten]] bool TcpEngine::lane_arrives(std::uint32_t index, const Segment& segment, std::uint64_t hash) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   TcbWork& work = work_of(hot);
@@ -67,6 +93,7 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
   }
   cold.last_heard_tick = tick_;
   cold.probes = 0;
+  if (lane_ends(index, segment, hash)) return true;
   // Fifth step, the ACK field.
   const std::uint32_t old_window = hot.snd_wnd;
   update_send_window(hot, cold, segment);

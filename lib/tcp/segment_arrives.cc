@@ -77,7 +77,7 @@ void TcpEngine::segment_arrives(const Segment& segment, std::uint64_t hash, std:
     case RefKind::kTcb:
       if (!awake(index)) [[unlikely]]
         return drop(Drop::kWorkExhausted);
-      if (config_.tcp.lanes && lane_arrives(index, segment)) [[likely]]
+      if (config_.tcp.lanes && lane_arrives(index, segment, hash)) [[likely]]
         break;
       if (hot_[index].state == TcpState::kSynSent) {
         syn_sent_arrives(index, segment);

@@ -5,19 +5,23 @@
 
 namespace tidegate {
 
-[[gnu::flatten]] void TcpEngine::enter_time_wait(std::uint32_t index) {
+void TcpEngine::enter_time_wait(std::uint32_t index) {
+  const FlowKey key = key_of(index);
+  enter_time_wait(index, key, hash_of(key));
+}
+
+[[gnu::flatten]] void TcpEngine::enter_time_wait(std::uint32_t index, const FlowKey& key, std::uint64_t hash) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   TcbWork& work = work_of(hot);
   // The ACK of the peer's FIN leaves while the connection can still write it.
   if (hot.has(kTcbAckNow)) emit_ack(index, hot.snd_max);
-  const FlowKey key = key_of(index);
   transition(hot, TcpState::kTimeWait);
-  const bool kept = hot.has(kTcbV6) ? add_time_wait(time_wait6_, RefKind::kTimeWait6, index, key)
-                                    : add_time_wait(time_wait4_, RefKind::kTimeWait4, index, key);
+  const bool kept = hot.has(kTcbV6) ? add_time_wait(time_wait6_, RefKind::kTimeWait6, index, key, hash)
+                                    : add_time_wait(time_wait4_, RefKind::kTimeWait4, index, key, hash);
   if (!kept) {
     counters_.add(TcpCounter::kTimeWaitSkipped);
-    table_.erase(hash_of(key), make_ref(RefKind::kTcb, index));
+    table_.erase(hash, make_ref(RefKind::kTcb, index));
     count_arrow(TcpState::kTimeWait, TcpState::kClosed);
     --in_state_[static_cast<std::size_t>(TcpState::kTimeWait)];
   }
@@ -53,7 +57,7 @@ void TcpEngine::leave_last_ack(std::uint32_t index) {
 
 /// The table entry of connection `index` becomes that of a TIME-WAIT. False when there is no room for any.
 template <class Store>
-bool TcpEngine::add_time_wait(Store& store, RefKind kind, std::uint32_t index, const FlowKey& key) {
+bool TcpEngine::add_time_wait(Store& store, RefKind kind, std::uint32_t index, const FlowKey& key, std::uint64_t hash) {
   std::uint32_t entry = store.add(key, tick_);
   if (entry == kNone) {
     // The policy at the cap: the entry nearest to its end goes early, and is counted.
@@ -72,7 +76,7 @@ bool TcpEngine::add_time_wait(Store& store, RefKind kind, std::uint32_t index, c
   state.dscp = settings(index).dscp & 63u;
   // Another node's timestamps could not be continued from the tuple alone, so that an ACK goes without.
   state.timestamps = hot.has(kTcbTimestamps) && !hot.has(kTcbForeignTimestamps) ? 1 : 0;
-  table_.replace(hash_of(key), make_ref(RefKind::kTcb, index), make_ref(kind, entry));
+  table_.replace(hash, make_ref(RefKind::kTcb, index), make_ref(kind, entry));
   return true;
 }
 
