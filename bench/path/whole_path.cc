@@ -2,6 +2,7 @@
 // counts its instructions when it is run under valgrind.
 //
 //   whole_path connections [--rounds R] [--concurrent C] [--idle N] [--time-wait N] [--shards S] [--checksums]
+//              [--beside]            and beside it one with 10,000 idle connections, rounds in turn
 //              [--mixed|--sorted]    bursts of SYNs, requests and FINs together, in turn or kind by kind
 //   whole_path latency [--load PERCENT] [--connections N] [--polls N] [--untouched] [--checksums]
 //
@@ -33,6 +34,8 @@ struct Options {
   std::uint64_t connections = 200'000;
   std::uint64_t polls = 0;
   bool untouched = false;
+  /// A small shard is measured in turn with the others: what a shared machine does, it does to both.
+  bool beside = false;
   /// Received checksums are verified in software.
   bool checksums = false;
   enum class Bursts { kOfOneKind, kMixed, kSorted };
@@ -58,8 +61,8 @@ Options parse(int argc, char** argv) {
       options.bursts = name == "--mixed" ? Options::Bursts::kMixed : Options::Bursts::kSorted;
       continue;
     }
-    if (name == "--untouched") {
-      options.untouched = true;
+    if (name == "--untouched" || name == "--beside") {
+      (name == "--beside" ? options.beside : options.untouched) = true;
       continue;
     }
     std::uint64_t* value = name == "--rounds"        ? &options.rounds
@@ -113,8 +116,23 @@ int run_connections(const Options& options) {
   }
   const std::uint64_t with_time_wait = resident_bytes();
   const bool mixed = options.bursts != Options::Bursts::kOfOneKind;
+  std::unique_ptr<ServerBench> small;
+  if (options.beside) {
+    constexpr std::uint32_t kFew = 10'000;
+    small = std::make_unique<ServerBench>(concurrent, 1000, !options.checksums, kFew);
+    (void)small->round();
+    small->open_idle(kFew);
+    for (int warm = 0; warm < 10; ++warm) (void)small->round();
+  }
+  // In turn by ten rounds, of which the first brings back what the others drove from the caches.
+  constexpr std::uint64_t kTurn = 10;
+  std::vector<double> small_cycles;
   std::vector<double> cycles;
   for (std::uint64_t r = 0; r < options.rounds; ++r) {
+    if (small != nullptr && r % kTurn == 0) {
+      for (std::uint64_t i = 0; i < kTurn; ++i)
+        small_cycles.push_back(static_cast<double>(small->round()) / static_cast<double>(concurrent));
+    }
     for (const auto& shard : shards) {
       cycles.push_back(
           static_cast<double>(mixed ? shard->mixed_round(options.bursts == Options::Bursts::kSorted) : shard->round()) /
@@ -135,12 +153,12 @@ int run_connections(const Options& options) {
   std::printf(
       "{\"good\": %s, \"cycles_per_connection\": %.1f, \"connections_per_s\": %.0f, \"tsc_hz\": %.0f, "
       "\"connections\": %llu, \"idle\": %llu, \"time_wait\": %llu, \"shards\": %llu, \"concurrent\": %u, "
-      "\"idle_bytes\": %llu, \"time_wait_bytes\": %llu}\n",
+      "\"idle_bytes\": %llu, \"time_wait_bytes\": %llu, \"beside_cycles_per_connection\": %.1f}\n",
       good ? "true" : "false", each, tsc_hz() / each, tsc_hz(),
       static_cast<unsigned long long>(options.rounds * options.concurrent * options.shards),
       static_cast<unsigned long long>(counters.connections), static_cast<unsigned long long>(counters.time_wait),
       static_cast<unsigned long long>(options.shards), concurrent, static_cast<unsigned long long>(with_idle - empty),
-      static_cast<unsigned long long>(with_time_wait - with_idle));
+      static_cast<unsigned long long>(with_time_wait - with_idle), small_cycles.empty() ? 0.0 : median(small_cycles));
   return good ? 0 : 1;
 }
 

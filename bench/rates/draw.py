@@ -7,10 +7,10 @@ CURVES = (('established', 'idle established connections'), ('TIME-WAIT', 'in TIM
 
 
 def curves(growth):
-    """{name: [(size, share of the first rate)]} from growth's figures."""
+    """{name: [(size, share of a small shard's rate)]} from growth's figures."""
     points = {}
     for key, figure in growth.items():
-        found = re.match(r'(established|TIME-WAIT|both) (\d+): rate to the first$', key)
+        found = re.match(r'(established|TIME-WAIT|both) (\d+): rate to a small one$', key)
         if found:
             points.setdefault(found.group(1), []).append((int(found.group(2)), figure['median']))
     return {name: sorted(values) for name, values in points.items()}
@@ -34,7 +34,7 @@ def draw(growth, path):
     script = '\n'.join((*data, "set terminal svg size 720,420 background rgb 'white' font 'sans,13'",
                         f"set output '{path}'", "set title 'Connections a second as others stand in memory'",
                         "set xlabel 'standing connections (0 at the left edge)'",
-                        "set ylabel 'rate, as a share of the first'", 'set logscale x',
+                        "set ylabel 'rate, where a small shard has 1'", 'set logscale x',
                         'set xrange [1000:1e8]', 'set yrange [0:1.2]',
                         "set format x '10^{%T}'", 'set grid', 'set key bottom left', 'plot ' + ', '.join(plots)))
     subprocess.run(['gnuplot'], input=script, text=True, check=True, timeout=60)

@@ -36,7 +36,7 @@ CASES = {
     'flood': (functools.partial(others.flood, answerer='tidegate'), EVERY, 'SYNs answered with cookies, net_memif'),
     'flood-ceiling': (functools.partial(others.flood, answerer='testpmd'), EVERY, 'the same SYNs, testpmd macswap'),
     'latency': (paths.latency, EVERY, 'added by the server at half of its best rate'),
-    'growth': (paths.growth, 3, 'rate with others standing in memory'),
+    'growth': (paths.growth, 2, 'rate with others standing in memory'),
     'stages': (paths.stages, 1, 'instructions and cache lines by stage (callgrind)'),
     'shards': (paths.shards, 1, 'instructions per connection, 1 to 8 shards (callgrind)'),
 }

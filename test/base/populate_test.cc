@@ -73,6 +73,9 @@ TEST(PopulatorTest, ItsOwnerMayWriteMeanwhile) {
 }
 
 TEST(PopulatorTest, WhoeverTouchesPopulatedMemoryFirstMeetsNoPageFault) {
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+  GTEST_SKIP() << "sanitizers' own memory faults";
+#endif
   if (!this_kernel_can()) GTEST_SKIP() << "the kernel has no MADV_POPULATE_WRITE";
   PageResource pages;
   FixedArray<std::uint8_t> array(9 * kMiB + 12'345, &pages);
