@@ -357,6 +357,7 @@ class TcpEngine {
   void accept_out_of_order(std::uint32_t index, SeqNum seq, const std::uint8_t* data, std::uint32_t len);
   [[gnu::noinline]] void pull_reassembled(std::uint32_t index);
   void process_fin(std::uint32_t index);
+  [[gnu::noinline]] void forget_ahead(std::uint32_t index);
   bool append_receive(std::uint32_t index, std::span<const std::uint8_t> data, ChunkPool::Share share);
   void settle_readable(std::uint32_t index, const Event& event);
   [[gnu::noinline]] void announce_room(std::uint32_t index);
@@ -416,7 +417,6 @@ class TcpEngine {
   void on_persist(std::uint32_t index);
   void on_starved(std::uint32_t index);
   void on_life(std::uint32_t index);
-
   // calls.cc
   void enter_closing_state(std::uint32_t index);
   [[nodiscard]] ChunkPool::Share send_share(std::uint32_t index) const;

@@ -256,6 +256,15 @@ void TcpEngine::pull_reassembled(std::uint32_t index) {
   if (work.rx_head != kNone && !hot.has(kTcbReadPending)) offer(index);
 }
 
+/// What came from beyond the peer's FIN before that was known to be one: nothing of a sane peer (Linux drops it too).
+void TcpEngine::forget_ahead(std::uint32_t index) {
+  TcbWork& work = work_of(hot_[index]);
+  chunks_.free_list(work.reassembly_head);
+  work.reassembly_head = kNone;
+  work.reassembly_chunks = 0;
+  if (TcbExtra* known = extra(index)) known->reassembly.active = false;
+}
+
 /// Eighth step: the FIN lies at RCV.NXT.
 void TcpEngine::process_fin(std::uint32_t index) {
   TcbHot& hot = hot_[index];
@@ -264,6 +273,8 @@ void TcpEngine::process_fin(std::uint32_t index) {
   hot.set(kTcbFinReceived | kTcbAckNow);
   hot.clear(kTcbFinAhead);
   mark_dirty(index);
+  if (work.reassembly_head != kNone) [[unlikely]]
+    forget_ahead(index);
   const bool nothing_before = work.rx_head == kNone && !hot.has(kTcbReadPending);
   if (nothing_before && !hot.has(kTcbOrphan)) {
     hot.set(kTcbFinDelivered);
