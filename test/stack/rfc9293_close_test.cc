@@ -411,5 +411,24 @@ TEST_P(Rfc9293_3_4_2_TimeWait, ASynThatFindsNoRoomLeavesItAsItIs) {
   }
 }
 
+/// Octets ahead of a hole, and then a FIN that lies before them: they go with it, and nothing holds them.
+TEST_P(Rfc9293_3_6, WhatCameFromBeyondTheFinIsForgotten) {
+  Ladder l(setup());
+  l.established();
+  l.send(seg(kAck).seq(7).data("directly behind"));
+  l.send(seg(kAck).seq(40).data("further on"));
+  EXPECT_GT(l.shard().counters().buffers_in_use, 0u);
+  l.forget_sent();
+  l.send(seg(kFin | kAck).seq(1).data("12345"));
+  l.expect(seg(kAck).seq(1).ack(7));
+  EXPECT_EQ(l.service().received(), "12345");
+  EXPECT_EQ(l.service().count(EventType::kPeerClosed), 1u);
+  EXPECT_EQ(l.state(), TcpState::kCloseWait);
+  EXPECT_EQ(l.shard().counters().buffers_in_use, 0u);
+  EXPECT_EQ(l.shard().broken_invariant(), "");
+  l.send(seg(kAck).seq(7).data("again"));
+  EXPECT_EQ(l.service().received(), "12345");
+}
+
 }  // namespace
 }  // namespace tidegate
