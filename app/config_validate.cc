@@ -120,6 +120,12 @@ void ConfigLoader::validate_tcp() {
     warn("limits.segments",
          "leaves loss recovery to duplicate ACKs (NewReno), without SACK; give 1 or more unless that is meant");
   }
+  if (limits.active != 0 && limits.active < limits.connections / 16) {
+    warn("limits.active",
+         fmt::format("lets few of limits.connections {} be at work at once, and the others wait; give {} or more, or 0 "
+                     "for what fits, unless that is meant",
+                     limits.connections, limits.connections / 16));
+  }
   if (limits.connections_v6 > limits.connections && given("limits.connections_v6")) {
     fail("limits.connections_v6", "is above limits.connections, of which it is a part; lower it");
   }

@@ -15,7 +15,16 @@ case ${1:-} in
     exit 2
     ;;
 esac
+if [[ $# -gt 1 ]]; then
+  echo "profiled.sh: one word is what it takes, where to build; given: $*" >&2
+  exit 2
+fi
 build=$(realpath -m "${1:-$root/build-profiled}")
+# It is emptied before it is built in: only what this script has made, or what is empty.
+if [[ -e $build && ! -f $build/profiled.log && -n $(find "$build" -maxdepth 0 ! -empty 2>&1) ]]; then
+  echo "profiled.sh: $build is not a build of this script, and not empty; name another folder or empty it" >&2
+  exit 2
+fi
 log=$build/profiled.log
 # Objects with counters and with profiles are made once each: nothing for a cache.
 export CCACHE_DISABLE=1
@@ -25,7 +34,7 @@ said() { echo "profiled: $*" >&2; }
 quietly() { "$@" >>"$log" 2>&1 || { tail -n 25 "$log" >&2; said "failed: $*; the whole of it is in $log"; exit 1; }; }
 
 # What was compiled from is what the profile belongs to.
-stamp=$(cd "$root" && { find lib app bench meson.build -type f -print0 | sort -z | xargs -0 sha256sum; "${CXX:-c++}" --version; } | sha256sum)
+stamp=$(cd "$root" && { find lib app bench meson.build -type f -print0 | sort -z | xargs -0 sha256sum; "${CXX:-c++}" --version; echo "${CXXFLAGS:-} ${LDFLAGS:-}"; } | sha256sum)
 if [[ -f $build/.profiled && $(<"$build/.profiled") == "$stamp" ]]; then
   said "$build is up to date"
   exit 0

@@ -12,11 +12,16 @@ cd "$(dirname "$0")/.."
 root=$PWD
 build=${TIDEGATE_TEST_DIR:-$root/build-test}/release
 profiled=
-if [[ ${1:-} == --profiled ]]; then
-  profiled=yes
-  build=${build%release}profiled
-  shift
-fi
+words=()
+for word in "$@"; do
+  if [[ $word == --profiled ]]; then
+    profiled=yes
+    build=${build%release}profiled
+  else
+    words+=("$word")
+  fi
+done
+set -- ${words[@]+"${words[@]}"}
 export CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=1 PYTHONDONTWRITEBYTECODE=1
 # A wrong word is told before minutes of building, and --help needs none.
 if command -v python3 >/dev/null; then
@@ -31,8 +36,8 @@ else
   settings='-Dwerror=true -Dcpp_args=-g1'
   if [[ ! -f $build/build.ninja || $(cat "$build/.settings" 2>/dev/null) != "CXX=${CXX:-} $settings" ]]; then
     rm -rf "$build"
-    read -ra words <<<"$settings"
-    meson setup "$build" "$root" "${words[@]}" >/dev/null
+    read -ra flags <<<"$settings"
+    meson setup "$build" "$root" "${flags[@]}" >/dev/null
     # As scripts/test.sh notes it, which builds the same.
     echo "CXX=${CXX:-} $settings" >"$build/.settings"
   fi

@@ -58,6 +58,7 @@ def say(text):
 def parse():
     parser = argparse.ArgumentParser(prog='rates.sh', description=__doc__)
     parser.add_argument('--build', type=pathlib.Path, required=True, help=argparse.SUPPRESS)
+    parser.add_argument('--profiled', action='store_true', help='the build of scripts/profiled.sh (read by rates.sh)')
     parser.add_argument('--quick', action='store_true', help='a round of a few seconds each, to see that all works')
     parser.add_argument('--only', action='append', choices=CASES, metavar='NAME',
                         help=f'one case; may be repeated: {" ".join(CASES)}')
@@ -73,6 +74,9 @@ def parse():
     parser.add_argument('--dperf', metavar='PROGRAM', help='compare with this dperf too')
     parser.add_argument('--dperf-rate', default='3m', help="connections a second dperf's client offers (3m)")
     options = parser.parse_args()
+    for where in (options.json, options.svg):
+        if where and (where.is_dir() or not where.resolve().parent.is_dir()):
+            parser.error(f'{where}: nothing can be written there; name a file in a folder that exists')
     options.rounds = options.rounds or (1 if options.quick else 5)
     options.seconds = options.seconds or (2 if options.quick else 5)
     options.memory_gib = machine()['memory_gib']
@@ -170,13 +174,13 @@ def main():
         'flow': FLOW, 'rounds': options.rounds, 'seconds': options.seconds, 'concurrency': options.concurrency,
         'cases': figures.summarise(rounds), 'ratios': ratios, 'not_measured': troubles,
     }
-    if options.svg and 'growth' in report['cases']:
-        draw.draw(report['cases']['growth'], options.svg.resolve())
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + '\n')
     print(f'{report["date"]}, {report["machine"]["cpu"]}, {report["machine"]["cpus"]} CPUs, DPDK '
           f'{report["machine"]["dpdk"]}, Linux {report["machine"]["kernel"]}\n{report["command"]}\n{FLOW}')
-    print(table(report))
+    print(table(report), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1) + '\n')
+    if options.svg and 'growth' in report['cases']:
+        draw.draw(report['cases']['growth'], options.svg.resolve())
     return 1 if troubles else 0
 
 

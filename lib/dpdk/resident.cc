@@ -168,6 +168,7 @@ void ResidentMemory::run() {
   const auto over = [this] { return std::all_of(work_.begin(), work_.end(), [](const Work& w) { return w.over; }); };
   do {
     if (populate_some(true)) continue;
+    if (!wait_ns(0)) return;
     if (!std::exchange(said, true) && !failed_) {
       say("memory: " + mib(populated_bytes()) + " resident after " + seconds(monotonic_ns() - from_ns_) +
           (over() ? "" : ", the rest of " + mib(bytes()) + " ahead of use"));

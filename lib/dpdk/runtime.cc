@@ -72,8 +72,11 @@ double used_share(const ShardCounters& now, const ShardConfig& shard) {
     return limit == 0 ? 0.0 : static_cast<double>(used) / limit;
   };
   // How many of them are IPv6's is not published: they may all be.
-  const std::uint32_t connections = v6 ? std::min(limits.connections, limits.connections_v6) : limits.connections;
-  const std::uint32_t time_wait = v6 ? std::min(limits.time_wait, limits.time_wait_v6) : limits.time_wait;
+  const auto smaller = [v6](std::uint32_t all, std::uint32_t of_v6) {
+    return v6 && of_v6 != 0 ? std::min(all, of_v6) : all;
+  };
+  const std::uint32_t connections = smaller(limits.connections, limits.connections_v6);
+  const std::uint32_t time_wait = smaller(limits.time_wait, limits.time_wait_v6);
   const std::uint32_t active = limits.active == 0 ? default_active(limits.connections) : limits.active;
   return std::max({share(now.connections, connections), share(now.time_wait, time_wait), share(now.active, active),
                    share(now.syn_entries, limits.syn_received), share(now.buffers_in_use, limits.buffers),

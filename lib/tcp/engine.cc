@@ -226,7 +226,7 @@ std::uint32_t TcpEngine::allocate_tcb(const FlowKey& key, SeqNum iss, std::uint3
       return kNone;
     }
   }
-  if (!take_work(index)) {
+  if (!take_work(index, WorkPool::Purpose::kNewConnection)) {
     if (v6) pool_v6_.free(pair);
     pool_.free(index);
     return kNone;

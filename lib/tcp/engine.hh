@@ -182,8 +182,8 @@ class TcpEngine {
   [[nodiscard]] TcbWork& work_of(const TcbHot& hot) { return works_[hot.work]; }
   [[nodiscard]] TcbWork& work_of(std::uint32_t index) { return works_[hot_[index].work]; }
   [[nodiscard]] bool awake(std::uint32_t index) { return hot_[index].work != kNone || wake(index); }
-  [[nodiscard]] bool take_work(std::uint32_t index);
-  [[gnu::noinline, nodiscard]] bool wake(std::uint32_t index);
+  [[nodiscard]] bool take_work(std::uint32_t index, WorkPool::Purpose purpose);
+  [[gnu::noinline, nodiscard]] bool wake(std::uint32_t index, WorkPool::Purpose = WorkPool::Purpose::kWaking);
   void wake_later(std::uint32_t index);
   void visit(std::uint32_t index);
   [[nodiscard]] bool timer_at_rest(std::uint32_t index);

@@ -24,7 +24,9 @@ void TcpEngine::listen_arrives(const Segment& segment, std::uint64_t hash, TcpLi
   if (!segment.has(kSyn)) return drop(Drop::kTcpBadFlags);
   if (draining_) return drop(Drop::kDraining);
   // A handshake that could not end in a connection is not begun (Linux: a full accept queue).
-  if (!tcb_available(segment.key)) return drop(Drop::kConnectionTableFull);
+  if (!tcb_available(segment.key))
+    return drop(works_.available(WorkPool::Purpose::kNewConnection) ? Drop::kConnectionTableFull
+                                                                    : Drop::kWorkExhausted);
   if (!listener.has_room()) {
     counters_.add(TcpCounter::kBacklogDrops);
     return drop(Drop::kListenBacklogFull);
@@ -47,9 +49,9 @@ bool TcpEngine::entry_available(const TcpListener& listener) const {
 }
 
 bool TcpEngine::tcb_available(const FlowKey& key) {
-  if (works_.full()) [[unlikely]]
+  if (!works_.available(WorkPool::Purpose::kNewConnection)) [[unlikely]]
     reclaim_works();
-  if (works_.full()) return false;
+  if (!works_.available(WorkPool::Purpose::kNewConnection)) return false;
   return pool_.in_use() < pool_.capacity() && (key.is_v4() || pool_v6_.in_use() < pool_v6_.capacity());
 }
 

@@ -11,15 +11,13 @@ namespace {
 
 /// Blocks looked at for each that is asked for while they are scarce: a bound on what one segment can cost.
 constexpr unsigned kHandSteps = 8;
-/// How soon what a service asked of a connection at rest is tried again when no block was to be had.
-constexpr std::uint32_t kWakeRetryTicks = 10;
 
 constexpr StateSet kRestful = bit(TcpState::kEstablished) | bit(TcpState::kCloseWait) | bit(TcpState::kFinWait2);
 
 /// Something is under way, or is owed.
 constexpr std::uint32_t kRestless = kTcbDirty | kTcbDead | kTcbDetached | kTcbSynUnacked | kTcbAckNow | kTcbAbort |
                                     kTcbReadPending | kTcbRetransmit | kTcbInRecovery | kTcbTiming | kTcbProbe |
-                                    kTcbFinAhead | kTcbWantWritable;
+                                    kTcbWantWritable;
 
 /// Its service called while there was no block: the flags remember it.
 bool called(const TcbHot& hot) {
@@ -27,7 +25,8 @@ bool called(const TcbHot& hot) {
 }
 
 /// Nothing is queued, in flight, to be read, to be acknowledged or to be visited, and no timer runs but the one that
-/// needs no block.
+/// needs no block. A FIN seen ahead of a hole is another matter: it has not been acknowledged, so that the peer repeats
+/// it, and a peer that never fills the hole could hold its block for ever.
 bool may_rest(const TcbHot& hot, const TcbCold& cold, const TcbWork& work) {
   if (work.tx_head != kNone || work.rx_head != kNone || work.reassembly_head != kNone) return false;
   if (hot.has(kRestless) || !in(hot.state, kRestful) || called(hot)) return false;
@@ -39,10 +38,10 @@ bool may_rest(const TcbHot& hot, const TcbCold& cold, const TcbWork& work) {
 }  // namespace
 
 /// A block as it is at rest. False, and counted, when there is none.
-bool TcpEngine::take_work(std::uint32_t index) {
+bool TcpEngine::take_work(std::uint32_t index, WorkPool::Purpose purpose) {
   if (works_.scarce()) [[unlikely]]
     reclaim_works();
-  const std::uint32_t block = works_.allocate(index);
+  const std::uint32_t block = works_.allocate(index, purpose);
   if (block == kNone) {
     counters_.add(TcpCounter::kWorkExhausted);
     return false;
@@ -52,8 +51,8 @@ bool TcpEngine::take_work(std::uint32_t index) {
 }
 
 /// Out of rest. False when no block is left: whoever asked tries again, or has its peer do so.
-bool TcpEngine::wake(std::uint32_t index) {
-  if (!take_work(index)) return false;
+bool TcpEngine::wake(std::uint32_t index, WorkPool::Purpose purpose) {
+  if (!take_work(index, purpose)) return false;
   TcbHot& hot = hot_[index];
   work_of(hot).last_ack_sent = hot.rcv_nxt;
   if (called(hot)) mark_dirty(index);
@@ -61,7 +60,7 @@ bool TcpEngine::wake(std::uint32_t index) {
 }
 
 void TcpEngine::wake_later(std::uint32_t index) {
-  const Tick at = tick_ + kWakeRetryTicks;
+  const Tick at = works_.next_turn(tick_);
   if (!wheel_.armed(index) || earlier(at, wheel_.expiry(index))) wheel_.arm(index, at);
 }
 
@@ -82,7 +81,7 @@ bool TcpEngine::timer_at_rest(std::uint32_t index) {
     return false;
   }
   if (wake(index)) return true;
-  Tick again = tick_ + kWakeRetryTicks;
+  Tick again = works_.next_turn(tick_);
   if (life_due) {
     cold.life_tick = again;
   } else if (life && earlier(cold.life_tick, again)) {
@@ -96,7 +95,8 @@ bool TcpEngine::timer_at_rest(std::uint32_t index) {
 void TcpEngine::rest_all() {
   for (std::uint32_t index = 0; index < pool_.high_water(); ++index) {
     TcbHot& hot = hot_[index];
-    if ((hot.generation & 1u) == 0 || hot.work == kNone || !may_rest(hot, cold_[index], work_of(hot))) continue;
+    if ((hot.generation & 1u) == 0 || hot.work == kNone || hot.has(kTcbFinAhead)) continue;
+    if (!may_rest(hot, cold_[index], work_of(hot))) continue;
     works_.take_back(hot);
     counters_.add(TcpCounter::kWorkReclaimed);
   }
@@ -109,6 +109,7 @@ void TcpEngine::reclaim_works() {
     if (i == kNone) continue;
     const std::uint32_t index = works_[i].owner;
     if (!may_rest(hot_[index], cold_[index], works_[i])) continue;
+    hot_[index].clear(kTcbFinAhead);
     works_.take_back(hot_[index]);
     counters_.add(TcpCounter::kWorkReclaimed);
   }

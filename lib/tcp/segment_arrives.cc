@@ -75,7 +75,8 @@ void TcpEngine::segment_arrives(const Segment& segment, std::uint64_t hash, std:
   const std::uint32_t index = ref & kRefIndexMask;
   switch (kind_of(ref)) {
     case RefKind::kTcb:
-      if (!awake(index)) [[unlikely]]
+      // A peer repeats what gets no answer, but a reset it says once.
+      if (!awake(index) && !(segment.has(kRst) && wake(index, WorkPool::Purpose::kReset))) [[unlikely]]
         return drop(Drop::kWorkExhausted);
       if (config_.tcp.lanes && lane_arrives(index, segment, hash)) [[likely]]
         break;

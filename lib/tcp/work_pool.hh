@@ -11,6 +11,7 @@
 #include <memory_resource>
 
 #include "base/check.hh"
+#include "base/frame.hh"
 #include "base/memory.hh"
 #include "tcp/tcb.hh"
 
@@ -49,8 +50,15 @@ class DirtyQueue {
 
 class WorkPool {
  public:
+  /// What a block is wanted for. New connections leave an eighth to those there are; beside all of them lies one for
+  /// each reset of a burst, which nobody repeats.
+  enum class Purpose : std::uint8_t { kNewConnection, kWaking, kReset };
+
   WorkPool(std::uint32_t capacity, std::uint32_t connections, std::pmr::memory_resource* memory)
-      : enough_(capacity >= connections), pool_(enough_ ? 0 : capacity, memory), blocks_(capacity, memory) {}
+      : enough_(capacity >= connections),
+        capacity_(capacity),
+        pool_(enough_ ? 0 : capacity + kForResets, memory),
+        blocks_(enough_ ? capacity : capacity + kForResets, memory) {}
 
   [[nodiscard]] TcbWork& operator[](std::uint32_t i) { return blocks_[i]; }
   [[nodiscard]] const TcbWork& operator[](std::uint32_t i) const { return blocks_[i]; }
@@ -58,8 +66,22 @@ class WorkPool {
   [[nodiscard]] const TcbWork& look(std::uint32_t i) const { return i == kNone ? kAtRest : blocks_[i]; }
   /// To fetch where nothing is, for kNone, does no harm.
   void prefetch(std::uint32_t i) const { __builtin_prefetch(blocks_.data() + i); }
+  /// Whether allocate() would give one.
+  [[nodiscard]] bool available(Purpose purpose) const {
+    if (enough_) return true;
+    switch (purpose) {
+      case Purpose::kNewConnection:
+        return in_use_ < capacity_ - capacity_ / 8;
+      case Purpose::kWaking:
+        return in_use_ < capacity_;
+      default:
+        return in_use_ < capacity_ + kForResets;
+    }
+  }
   /// A block as it is at rest, or kNone.
-  [[nodiscard]] std::uint32_t allocate(std::uint32_t owner) {
+  [[nodiscard]] std::uint32_t allocate(std::uint32_t owner, Purpose purpose = Purpose::kWaking) {
+    if (!available(purpose)) [[unlikely]]
+      return kNone;
     const std::uint32_t i = enough_ ? owner : pool_.allocate();
     if (i == kNone) return kNone;
     ++in_use_;
@@ -77,8 +99,22 @@ class WorkPool {
     hot.work = kNone;
   }
   /// Whether those at rest should give theirs back. Never, where each connection can have one.
-  [[nodiscard]] bool scarce() const { return !enough_ && in_use_ >= pool_.capacity() - pool_.capacity() / 4; }
-  [[nodiscard]] bool full() const { return !enough_ && in_use_ == pool_.capacity(); }
+  [[nodiscard]] bool scarce() const { return !enough_ && in_use_ >= capacity_ - capacity_ / 4; }
+  [[nodiscard]] bool full() const { return !available(Purpose::kWaking); }
+  /// When a connection that found no block may try again: in 10 ms, or in its turn, so that however many wait, few
+  /// timers a tick do so in vain.
+  [[nodiscard]] std::uint32_t next_turn(std::uint32_t tick) {
+    const std::uint32_t soonest = tick + kRetryTicks;
+    if (static_cast<std::int32_t>(soonest - turn_tick_) > 0) {
+      turn_tick_ = soonest;
+      turns_ = 0;
+    } else if (turns_ == kTurnsPerTick) {
+      ++turn_tick_;
+      turns_ = 0;
+    }
+    ++turns_;
+    return turn_tick_;
+  }
   /// The next block that somebody has, as the hand goes round; kNone when it comes upon a free one.
   [[nodiscard]] std::uint32_t next_in_hand() {
     if (++hand_ >= pool_.high_water()) hand_ = 0;
@@ -87,15 +123,22 @@ class WorkPool {
   [[nodiscard]] std::uint32_t in_use() const { return in_use_; }
   [[nodiscard]] std::size_t size() const { return blocks_.size(); }
   [[nodiscard]] static std::size_t memory_bytes(std::uint32_t capacity, std::uint32_t connections) {
-    return std::size_t{capacity} * (sizeof(TcbWork) + (capacity < connections ? sizeof(std::uint32_t) : 0));
+    if (capacity >= connections) return std::size_t{capacity} * sizeof(TcbWork);
+    return std::size_t{capacity + kForResets} * (sizeof(TcbWork) + sizeof(std::uint32_t));
   }
 
  private:
   static constexpr TcbWork kAtRest{};
+  static constexpr std::uint32_t kForResets = kMaxBurst;
+  static constexpr std::uint32_t kRetryTicks = 10;
+  static constexpr unsigned kTurnsPerTick = 64;
 
   /// Each connection can have one, which then bears the connection's own number.
   bool enough_;
+  std::uint32_t capacity_;
   std::uint32_t in_use_ = 0;
+  std::uint32_t turn_tick_ = 0;
+  unsigned turns_ = 0;
   std::uint32_t hand_ = 0;
   IndexPool pool_;
   FixedArray<TcbWork> blocks_;

@@ -134,7 +134,7 @@ TEST_P(Rest, NoBlockMeansNoNewConnectionUntilThereIsOne) {
   const Ladder::Flow first = l.new_flow(30'001);
   l.send(seg(kSyn).seq(0));
   l.expect_nothing();
-  EXPECT_EQ(l.dropped(Drop::kConnectionTableFull), 1u);
+  EXPECT_EQ(l.dropped(Drop::kWorkExhausted), 1u);
   l.act([&](Connections& c) {
     ConnectRequest request;
     request.remote = l.peer_address();
@@ -307,6 +307,71 @@ TEST_P(Rest, AbortAllReachesThoseAtRest) {
   EXPECT_EQ(l.shard().counters().connections, 0u);
   EXPECT_EQ(l.active(), 0u);
   EXPECT_EQ(l.count(TcpCounter::kResetsOut), 12u);
+}
+
+// A FIN behind a hole that is never filled, from as many peers as there are blocks, keeps nobody out: it is forgotten.
+TEST_P(Rest, FinsAheadOfHolesHoldNoBlocks) {
+  TwoOfThem l(setup(), 4);
+  std::vector<Ladder::Flow> flows;
+  for (std::uint16_t i = 0; i < 8; ++i) {
+    (void)l.open(static_cast<std::uint16_t>(30'000 + i));
+    l.send(seg(kAck | kFin).seq(2).ack(1));
+    l.advance(Duration::ms(100));
+    l.forget_sent();
+    flows.push_back(l.flow);
+  }
+  EXPECT_EQ(l.shard().counters().connections, 8u);
+  EXPECT_EQ(l.count(TcpCounter::kWorkExhausted), 0u);
+  // The peer repeats what was not acknowledged, with what was missing.
+  (void)l.back_to(flows[0]);
+  l.send(seg(kAck | kFin).seq(1).ack(1).data("x"));
+  l.expect(seg(kAck).ack(3));
+  EXPECT_EQ(l.state(), TcpState::kCloseWait);
+  EXPECT_EQ(l.shard().broken_invariant(), "");
+}
+
+// Nobody repeats a reset: it ends a connection at rest although no block is left.
+TEST_P(Rest, AResetEndsAConnectionAtRestWithoutAnyBlockLeft) {
+  Scarce s(setup());
+  s.l.send(seg(kRst).seq(1));
+  EXPECT_EQ(s.l.shard().counters().connections, 1u);
+  EXPECT_EQ(s.l.count(TcpCounter::kResetsIn), 1u);
+  EXPECT_EQ(s.l.active(), 1u);
+  EXPECT_EQ(s.l.shard().broken_invariant(), "");
+}
+
+// RFC 5961 3.2 holds there too: within the window but not at its edge it is answered, and the connection stays.
+TEST_P(Rest, AResetThatProvesNothingLeavesItAtRest) {
+  Scarce s(setup());
+  s.l.send(seg(kRst).seq(100));
+  s.l.expect(seg(kAck).seq(1).ack(1));
+  EXPECT_EQ(s.l.shard().counters().connections, 2u);
+  s.release();
+  s.l.send(seg(kAck | kPsh).seq(1).ack(1).data("on"));
+  s.l.advance(Duration::ms(100));
+  s.l.expect(seg(kAck).seq(1).ack(3));
+}
+
+// The last eighth of the blocks is for connections that exist.
+TEST_P(Rest, NewConnectionsLeaveBlocksToOldOnes) {
+  TwoOfThem l(setup(), 16);
+  std::vector<Ladder::Flow> flows;
+  for (std::uint16_t i = 0; i < 40; ++i) {
+    l.new_flow(static_cast<std::uint16_t>(30'000 + i));
+    l.send(seg(kSyn).mss(1460));
+    if (!l.next()) break;
+    l.send(seg(kAck).seq(1).ack(1).data("held"));
+    l.forget_sent();
+    l.act([&](Connections& c) {
+      const std::uint8_t octet[1] = {1};
+      (void)c.send(l.service().connection(), octet);
+    });
+    l.forget_sent();
+    flows.push_back(l.flow);
+  }
+  EXPECT_EQ(flows.size(), 14u);
+  EXPECT_EQ(l.active(), 14u);
+  EXPECT_EQ(l.dropped(Drop::kWorkExhausted), 1u);
 }
 
 }  // namespace

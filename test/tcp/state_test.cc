@@ -13,7 +13,6 @@
 #include "tcp/isn.hh"
 #include "tcp/rtt.hh"
 #include "tcp/state.hh"
-#include "tcp/work_pool.hh"
 
 namespace tidegate {
 namespace {
@@ -430,48 +429,6 @@ TEST(Memory, AsManyCanBeAtWorkAsThereAreWhileThatIsCheap) {
   EXPECT_EQ(default_active(262'144), 262'144u);
   EXPECT_EQ(default_active(1'000'000), 262'144u);
   EXPECT_EQ(default_active(16'000'000), 1'000'000u);
-}
-
-TEST(WorkPool, TheHandFindsEachBlockOnceInARound) {
-  PageResource memory;
-  WorkPool works(4, 8, &memory);
-  for (std::uint32_t owner = 10; owner < 14; ++owner) EXPECT_EQ(works.allocate(owner), owner - 10);
-  EXPECT_TRUE(works.full() && works.scarce());
-  EXPECT_EQ(works.allocate(14), kNone);
-  works.free(2);
-  EXPECT_FALSE(works.full());
-  EXPECT_TRUE(works.scarce()) << "three of four";
-  std::uint32_t owners = 0;
-  for (unsigned step = 0; step < 4; ++step) {
-    const std::uint32_t i = works.next_in_hand();
-    if (i != kNone) owners += works[i].owner;
-  }
-  EXPECT_EQ(owners, 10u + 11 + 13);
-  EXPECT_EQ(works.allocate(15), 2u);
-}
-
-TEST(WorkPool, WithBlocksForAllEachHasTheOneOfItsOwnNumber) {
-  PageResource memory;
-  WorkPool works(4, 4, &memory);
-  EXPECT_EQ(works.allocate(3), 3u);
-  EXPECT_EQ(works.allocate(0), 0u);
-  EXPECT_EQ(works.in_use(), 2u);
-  EXPECT_FALSE(works.scarce());
-  works.free(3);
-  EXPECT_EQ(works.in_use(), 1u);
-  EXPECT_EQ(works.look(kNone).tx_head, kNone);
-}
-
-TEST(DirtyQueue, KeepsOrderRoundTheEnd) {
-  PageResource memory;
-  DirtyQueue queue(16, &memory);
-  for (std::uint32_t i = 0; i < 100; ++i) {
-    queue.push(i);
-    if (i < 10) continue;
-    EXPECT_EQ(queue.pop(), i - 10);
-  }
-  for (std::uint32_t i = 90; i < 100; ++i) EXPECT_EQ(queue.pop(), i);
-  EXPECT_TRUE(queue.empty());
 }
 
 }  // namespace
