@@ -61,7 +61,8 @@ struct LoadConfig {
   std::uint32_t concurrency = 1024;
   /// Connections to open; 0: until stop_launching().
   std::uint64_t total = 0;
-  /// Launches per poll at most, so that a late client catches up smoothly.
+  /// Launches per poll at most, so that a late client catches up smoothly; with a rate, four while received packets
+  /// wait in the device.
   std::uint32_t max_launches_per_poll = 32;
   /// From the first poll after start() to the first launch; workers that share a rate are given different fractions of
   /// its interval.

@@ -95,7 +95,9 @@ struct ConnectionInfo {
 /// The calls a service may make, inside on_events() or on_poll() only.
 class Connections {
  public:
-  Connections(TcpEngine& engine, ActiveOpener& opener) : engine_(engine), opener_(opener) {}
+  /// `packets_waiting`: where the shard says so.
+  Connections(TcpEngine& engine, ActiveOpener& opener, const bool* packets_waiting = nullptr)
+      : engine_(engine), opener_(opener), packets_waiting_(packets_waiting) {}
 
   /// Copies as much of `data` as the send buffer takes and returns how much that was; less than all means kWritable
   /// will follow.
@@ -147,10 +149,14 @@ class Connections {
   [[nodiscard]] bool info(ConnectionId id, ConnectionInfo& out) const;
   [[nodiscard]] bool alive(ConnectionId id) const;
   [[nodiscard]] Instant now() const;
+  /// In on_poll(): the burst received last was a full one, so more are waiting in the device. Who adds to the load now
+  /// only makes the queue longer, until it is full and packets are lost.
+  [[nodiscard]] bool packets_waiting() const { return packets_waiting_ != nullptr && *packets_waiting_; }
 
  private:
   TcpEngine& engine_;
   ActiveOpener& opener_;
+  const bool* packets_waiting_;
 };
 
 class Service {

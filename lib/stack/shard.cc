@@ -130,7 +130,7 @@ Shard::Impl::Impl(const ShardConfig& shard_config, Instant start, std::pmr::memo
       engine(engine_config(shard_config), start, drops, memory),
       neighbours(shard_config.limits.neighbours, local, shard_config.table_key, drops, memory),
       opener(shard_config, local, engine),
-      calls(engine, opener) {
+      calls(engine, opener, &packets_waiting) {
   decode_config.mac = config.interface.mac;
   decode_config.vlan_id = config.interface.vlan_id;
   offload.ip_checksum = config.interface.tx_ip_checksum_offload;
@@ -252,6 +252,7 @@ void Shard::poll(Instant now, TxBurst& out) {
   impl.engine.allow_resume(true);
   for (Service* service : impl.services) service->on_poll(now, impl.calls);
   impl.engine.allow_resume(false);
+  impl.packets_waiting = false;
   impl.settle(out, {});
 }
 
@@ -259,6 +260,7 @@ void Shard::receive_burst(Instant now, std::span<Frame> in, TxBurst& out) {
   Impl& impl = *impl_;
   impl.engine.set_now(now);
   impl.out = &out;
+  impl.packets_waiting = in.size() >= kMaxBurst;
   while (!in.empty()) {
     const std::span<Frame> burst = in.first(std::min<std::size_t>(in.size(), kMaxBurst));
     in = in.subspan(burst.size());

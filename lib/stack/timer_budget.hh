@@ -4,12 +4,13 @@
 
 namespace tidegate {
 
-/// A poll without packets may run so many: some microseconds, in which a packet may arrive. The next poll goes on at
-/// once, and beside them an empty poll costs nothing, so a larger number would be no faster.
-inline constexpr unsigned kIdleTimers = 128;
-/// With packets, timers may make the poll longer by no more than the packets themselves do, and a little so that they
-/// end. A connection has three packets and few timers each, so they keep up at any rate.
-inline constexpr unsigned kBusyTimers = 16;
+/// A poll without packets may run so many: a microsecond, in which a packet may arrive. The next poll goes on at once,
+/// and beside them an empty poll costs little, so a larger number would be no faster.
+inline constexpr unsigned kIdleTimers = 32;
+/// With packets, timers may make the poll longer by no more than the packets themselves do. A connection has three
+/// packets, so six timers at least for the two or three that it has: they keep up at any rate. More for small bursts
+/// would let a slot of TIME-WAIT double the work of a half idle worker until it is through, and packets queue.
+inline constexpr unsigned kBusyTimers = 2;
 inline constexpr unsigned kTimersPerFrame = 2;
 
 [[nodiscard]] constexpr unsigned timer_budget(unsigned frames) {
