@@ -164,7 +164,8 @@ Section workers_section() {
           "populate", &WorkerSettings::populate,
           {{"ahead", Populate::kAhead}, {"start", Populate::kStart}, {"no", Populate::kNo}},
           "When pages of the memory for `[limits]` are taken from the system: by a thread of their own ahead of use "
-          "(64 MiB or an eighth of it at once, then twice what was ever in use), all before the first packet, or "
+          "(64 MiB or an eighth of it at once, then twice the largest share of any of these limits that was ever in "
+          "use), all before the first packet, or "
           "when they are first used, which holds a worker up for 0.1 ms and more.")
       .number("drain_timeout_ms", &WorkerSettings::drain_timeout_ms, 0, kHourMs, Unit::kMilliseconds,
               "How long open connections may go on after SIGTERM before the run ends anyway.");
