@@ -272,8 +272,8 @@ Section limits_section() {
           "active", &ShardLimits::active, 0, kMaxConnections, Unit::kCount,
           "Connections that can have data queued or in flight, or anything to be done, at once; the others are at "
           "rest and cost 153 octets each, these 114 more. Where all are at work, packets for the rest are dropped and "
-          "counted in work_exhausted. 0: as many as connections up to 262144, beyond that a sixteenth of them, at "
-          "least 262144.")
+          "counted in work_exhausted. 0: as many as connections up to 524288, beyond that a sixteenth of them, at "
+          "least 524288.")
       .number("transfers", &ShardLimits::transfers, 0, kMaxConnections, Unit::kCount,
               "Connections that can recover from loss, hold data out of order or have options of their own at once; "
               "the others do with less, counted in extra_exhausted. 0: no SACK recovery, no CUBIC, no options for any.")

@@ -98,7 +98,7 @@ struct ShardLimits {
   /// 2 KiB blocks for queued and out-of-order data, shared by all connections.
   std::uint32_t buffers = 16384;
   /// How many connections at once can have something queued, in flight or to be acknowledged (TcbWork in
-  /// lib/tcp/tcb.hh); 0: as many as connections up to 262,144, of more a sixteenth, at least 262,144.
+  /// lib/tcp/tcb.hh); 0: as many as connections up to 524,288, of more a sixteenth, at least 524,288.
   std::uint32_t active = 0;
   /// How many connections at once can recover from loss, reorder, or have options of their own (lib/tcp/extra.hh).
   std::uint32_t transfers = 16384;

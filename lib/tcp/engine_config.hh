@@ -45,7 +45,7 @@ struct TcpEngineConfig {
 
 /// As many as connections while that is cheap; of more, the most are idle.
 [[nodiscard]] constexpr std::uint32_t default_active(std::uint32_t connections) {
-  constexpr std::uint32_t kEnough = 262'144;
+  constexpr std::uint32_t kEnough = 524'288;
   return std::min(connections, std::max(kEnough, connections / 16));
 }
 

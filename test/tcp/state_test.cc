@@ -426,8 +426,8 @@ TEST(Memory, TenMillionConnectionsTake160OctetsEach) {
 
 TEST(Memory, AsManyCanBeAtWorkAsThereAreWhileThatIsCheap) {
   EXPECT_EQ(default_active(16), 16u);
-  EXPECT_EQ(default_active(262'144), 262'144u);
-  EXPECT_EQ(default_active(1'000'000), 262'144u);
+  EXPECT_EQ(default_active(524'288), 524'288u);
+  EXPECT_EQ(default_active(1'000'000), 524'288u);
   EXPECT_EQ(default_active(16'000'000), 1'000'000u);
 }
 
