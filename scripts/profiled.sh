@@ -21,7 +21,7 @@ if [[ $# -gt 1 ]]; then
 fi
 build=$(realpath -m "${1:-$root/build-profiled}")
 # It is emptied before it is built in: only what this script has made, or what is empty.
-if [[ -e $build && ! -f $build/profiled.log && -n $(find "$build" -maxdepth 0 ! -empty 2>&1) ]]; then
+if [[ -e $build && ! -d $build ]] || [[ -e $build && ! -f $build/profiled.log && -n $(find "$build" -maxdepth 0 ! -empty 2>&1) ]]; then
   echo "profiled.sh: $build is not a build of this script, and not empty; name another folder or empty it" >&2
   exit 2
 fi

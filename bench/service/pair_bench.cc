@@ -34,15 +34,7 @@ class Pair {
       : step_(Duration::ns(500) * concurrent), expiries_(std::max(256u, concurrent)) {
     const std::array<Service*, 2> services = {&client, &server};
     for (unsigned i = 0; i < 2; ++i) {
-      ShardConfig config = sim_host_config(i + 1);
-      config.limits.connections = 2 * concurrent + 64;
-      config.limits.syn_received = concurrent + 64;
-      config.limits.time_wait = 400'000;
-      config.tcp.msl_ms = 100;
-      // 16 client addresses, so that a tuple comes again only when its TIME-WAIT has gone.
-      config.interface.ranges = {{IpAddress::v4(10, 0, 0, static_cast<std::uint8_t>(100 * (i + 1))), 16}};
-      if (i == 0) config.sources.addresses = config.interface.ranges;
-      auto created = Shard::create(config, now_, &memory_);
+      auto created = Shard::create(pair_config(i, concurrent), now_, &memory_);
       if (!created) std::abort();
       End& end = ends_[i];
       end.shard = std::move(created).value();

@@ -140,4 +140,17 @@ class BenchClient : public Service {
   std::array<std::uint8_t, 64> get_{};
 };
 
+/// Host `i` of two back to back, 0 the client, for so many connections at once.
+inline ShardConfig pair_config(unsigned i, unsigned concurrent) {
+  ShardConfig config = sim_host_config(i + 1);
+  config.limits.connections = 2 * concurrent + 64;
+  config.limits.syn_received = concurrent + 64;
+  config.limits.time_wait = 400'000;
+  config.tcp.msl_ms = 100;
+  // 16 client addresses, so that a tuple comes again only when its TIME-WAIT has gone.
+  config.interface.ranges = {{IpAddress::v4(10, 0, 0, 100 * (i + 1)), 16}};
+  if (i == 0) config.sources.addresses = config.interface.ranges;
+  return config;
+}
+
 }  // namespace tidegate

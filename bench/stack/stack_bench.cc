@@ -150,15 +150,7 @@ void BM_BothSides(benchmark::State& state) {
   Instant now = Instant::from_ns(1'000'000'000);
   std::array<std::unique_ptr<Shard>, 2> shards;
   for (unsigned i = 0; i < 2; ++i) {
-    ShardConfig config = sim_host_config(i + 1);
-    config.limits.connections = 2 * concurrent + 64;
-    config.limits.syn_received = concurrent + 64;
-    config.limits.time_wait = 400'000;
-    config.tcp.msl_ms = 100;
-    // 16 client addresses, so that a tuple comes again only when its TIME-WAIT has gone.
-    config.interface.ranges = {{IpAddress::v4(10, 0, 0, 100 * (i + 1)), 16}};
-    if (i == 0) config.sources.addresses = config.interface.ranges;
-    auto created = Shard::create(config, now, &memory);
+    auto created = Shard::create(pair_config(i, concurrent), now, &memory);
     if (!created) return state.SkipWithError(created.error().message.c_str());
     shards[i] = std::move(created).value();
   }

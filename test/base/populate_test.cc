@@ -4,9 +4,10 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
-#include <cerrno>
 #include <thread>
 #include <vector>
+
+#include "refusals.hh"
 
 namespace tidegate {
 namespace {
@@ -24,15 +25,8 @@ int note_advice(void* begin, std::size_t bytes, int) {
   return 0;
 }
 
-int refuse_as_unknown(void*, std::size_t, int) {
-  errno = EINVAL;
-  return -1;
-}
-
-int refuse_for_want_of_memory(void*, std::size_t, int) {
-  errno = ENOMEM;
-  return -1;
-}
+using test::refuse_as_unknown;
+using test::refuse_for_want_of_memory;
 
 /// Page faults of a thread of its own that writes every page of `array`.
 long faults_of_first_touch(FixedArray<std::uint8_t>& array) {

@@ -4,8 +4,8 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <cerrno>
 
+#include "../base/refusals.hh"
 #include "environment.hh"
 
 #include "dpdk/resident.hh"
@@ -20,14 +20,6 @@ std::atomic<unsigned> slices = 0;
 int count_slices(void*, std::size_t, int) {
   ++slices;
   return 0;
-}
-int refuse_as_unknown(void*, std::size_t, int) {
-  errno = EINVAL;
-  return -1;
-}
-int refuse_for_want_of_memory(void*, std::size_t, int) {
-  errno = ENOMEM;
-  return -1;
 }
 
 std::vector<ResidentMemory::Part> parts_of(const PageResource& pages, std::function<double()> used) {

@@ -23,6 +23,15 @@ class TwoOfThem : public Ladder {
     established();
     return service().connection();
   }
+  /// The same, at work: what it has sent is not acknowledged.
+  ConnectionId open_busy(std::uint16_t port) {
+    const ConnectionId id = open(port);
+    std::size_t taken = 0;
+    write_to(id, "abc", taken);
+    EXPECT_EQ(taken, 3u);
+    expect(seg(kAck | kPsh).data("abc"));
+    return id;
+  }
   /// The connection of `first` goes on; returns where the present one was.
   Flow back_to(const Flow& first) { return std::exchange(flow, first); }
   void write_to(ConnectionId id, const std::string& text, std::size_t& taken) {
@@ -51,11 +60,7 @@ struct Scarce {
   explicit Scarce(LadderSetup s) : l(std::move(s)) {
     a = l.open(30'000);
     flow_a = l.flow;
-    b = l.open(30'001);
-    std::size_t taken = 0;
-    l.write_to(b, "abc", taken);
-    EXPECT_EQ(taken, 3u);
-    l.expect(seg(kAck | kPsh).data("abc"));
+    b = l.open_busy(30'001);
     EXPECT_EQ(l.active(), 1u);
     EXPECT_EQ(l.shard().counters().connections, 2u);
     flow_b = l.back_to(flow_a);
@@ -127,10 +132,7 @@ TEST_P(Rest, HalfClosedConnectionsRestToo) {
 
 TEST_P(Rest, NoBlockMeansNoNewConnectionUntilThereIsOne) {
   TwoOfThem l(setup());
-  const ConnectionId a = l.open(30'000);
-  std::size_t taken = 0;
-  l.write_to(a, "abc", taken);
-  l.expect(seg(kAck | kPsh).data("abc"));
+  const ConnectionId a = l.open_busy(30'000);
   const Ladder::Flow first = l.new_flow(30'001);
   l.send(seg(kSyn).seq(0));
   l.expect_nothing();
@@ -275,10 +277,7 @@ TEST_P(Rest, KeepaliveOfAConnectionAtRestKeepsItsTime) {
 
 TEST_P(Rest, WhatWasLearntStays) {
   TwoOfThem l(setup());
-  const ConnectionId a = l.open(30'000);
-  std::size_t taken = 0;
-  l.write_to(a, "abc", taken);
-  l.expect(seg(kAck | kPsh).data("abc"));
+  const ConnectionId a = l.open_busy(30'000);
   l.advance(Duration::ms(20));
   l.send(seg(kAck).ack(4).win(5000));
   ConnectionInfo before, after;
