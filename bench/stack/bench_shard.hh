@@ -8,7 +8,9 @@
 #include <vector>
 
 #include "base/tx_burst.hh"
+#include "sim/host.hh"
 #include "stack/service.hh"
+#include "stack/shard.hh"
 
 namespace tidegate {
 

@@ -132,7 +132,7 @@ TEST_P(Rest, HalfClosedConnectionsRestToo) {
 
 TEST_P(Rest, NoBlockMeansNoNewConnectionUntilThereIsOne) {
   TwoOfThem l(setup());
-  const ConnectionId a = l.open_busy(30'000);
+  (void)l.open_busy(30'000);
   const Ladder::Flow first = l.new_flow(30'001);
   l.send(seg(kSyn).seq(0));
   l.expect_nothing();
