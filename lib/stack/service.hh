@@ -149,8 +149,8 @@ class Connections {
   [[nodiscard]] bool info(ConnectionId id, ConnectionInfo& out) const;
   [[nodiscard]] bool alive(ConnectionId id) const;
   [[nodiscard]] Instant now() const;
-  /// In on_poll(): the burst received last was a full one, so more are waiting in the device. Who adds to the load now
-  /// only makes the queue longer, until it is full and packets are lost.
+  /// In on_poll(): a burst received since the last poll was a full one, so more are waiting in the device. Who adds to
+  /// the load now only makes the queue longer, until it is full and packets are lost.
   [[nodiscard]] bool packets_waiting() const { return packets_waiting_ != nullptr && *packets_waiting_; }
 
  private:

@@ -260,7 +260,8 @@ void Shard::receive_burst(Instant now, std::span<Frame> in, TxBurst& out) {
   Impl& impl = *impl_;
   impl.engine.set_now(now);
   impl.out = &out;
-  impl.packets_waiting = in.size() >= kMaxBurst;
+  // A worker brings what other workers have passed on in bursts of their own, in the same poll.
+  impl.packets_waiting = impl.packets_waiting || in.size() >= kMaxBurst;
   while (!in.empty()) {
     const std::span<Frame> burst = in.first(std::min<std::size_t>(in.size(), kMaxBurst));
     in = in.subspan(burst.size());

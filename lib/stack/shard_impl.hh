@@ -55,7 +55,7 @@ struct Shard::Impl {
   TcpEngine engine;
   Neighbours neighbours;
   ActiveOpener opener;
-  /// The burst received last was full, and no poll has looked since.
+  /// A full burst was received, and no poll has looked since.
   bool packets_waiting = false;
   Connections calls;
   DecodeConfig decode_config;

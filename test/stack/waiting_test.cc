@@ -54,6 +54,13 @@ TEST(PacketsWaiting, IsTrueForThePollAfterAFullBurst) {
   shard->poll(Instant{}, out);
   shard->poll(Instant{}, out);
   EXPECT_EQ(watcher.seen, (std::vector<bool>{false, false, true, false}));
+  // From the device a full burst, then a small one from another worker.
+  watcher.seen.clear();
+  shard->receive_burst(Instant{}, burst, out);
+  shard->receive_burst(Instant{}, std::span(burst).first(1), out);
+  shard->poll(Instant{}, out);
+  shard->poll(Instant{}, out);
+  EXPECT_EQ(watcher.seen, (std::vector<bool>{true, false}));
 }
 
 }  // namespace
