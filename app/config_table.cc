@@ -281,7 +281,10 @@ Section limits_section() {
               "Segments in flight that loss recovery can tell apart, of all connections; beyond it duplicate ACKs must "
               "do, counted in records_exhausted. 0: they must for all.")
       .number("neighbours", &ShardLimits::neighbours, 1, 65534, Unit::kCount,
-              "Stations on the link whose Ethernet address we remember.");
+              "Stations on the link whose Ethernet address we remember.")
+      .number("neighbour_packets", &ShardLimits::neighbour_packets, 1, 1ULL << 24, Unit::kCount,
+              "Packets that wait until the Ethernet address of their receiver is known; one receiver may have as many "
+              "as there are places left. Others are dropped and counted in neighbour_unresolved.");
   return s.build();
 }
 

@@ -27,6 +27,7 @@ struct GroupSnapshot {
   std::uint64_t idle_cycles = 0;
   std::uint64_t mailbox_out = 0;
   std::uint64_t rss_mismatches = 0;
+  std::uint64_t receive_holds = 0;
   PortStats port;
 };
 

@@ -95,6 +95,7 @@ nlohmann::ordered_json group_json(const GroupSnapshot& g) {
   out["idle_cycles"] = g.idle_cycles;
   out["mailbox_frames"] = g.mailbox_out;
   out["rss_mismatches"] = g.rss_mismatches;
+  out["receive_holds"] = g.receive_holds;
   for (std::size_t i = 0; i < kTcpStateCount; ++i) {
     out["states_entered"][std::string(kTcpStateNames[i])] = g.shard.tcp.entered[i];
   }

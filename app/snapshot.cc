@@ -31,6 +31,7 @@ Snapshot take_snapshot(const Runtime& runtime, const std::vector<std::shared_ptr
     group.idle_cycles += stats.idle_cycles;
     group.mailbox_out += stats.mailbox_out;
     group.rss_mismatches += stats.rss_mismatches;
+    group.receive_holds += stats.receive_holds;
   }
   for (const auto& client : clients) {
     // Closed first: a connection that opens and closes in between is then never closed but not opened.

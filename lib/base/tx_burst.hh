@@ -74,6 +74,10 @@ class TxBurst {
     n_ready_ = 0;
   }
 
+  /// Whether the device took less than it was given lately: what has waited can wait on. Set by the backend's owner.
+  [[nodiscard]] bool backed_up() const { return backed_up_; }
+  void set_backed_up(bool backed_up) { backed_up_ = backed_up; }
+
   /// Frames committed since construction.
   [[nodiscard]] std::uint64_t committed() const { return committed_; }
 
@@ -83,6 +87,7 @@ class TxBurst {
   Backend backend_;
   unsigned n_free_ = 0;
   unsigned n_ready_ = 0;
+  bool backed_up_ = false;
   std::uint64_t committed_ = 0;
   std::array<Frame, kRefill + kMaxBurst> free_;
   std::array<Frame, kMaxBurst> ready_;

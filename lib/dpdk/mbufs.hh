@@ -12,8 +12,8 @@ namespace tidegate {
 
 /// Buffers each lcore may hold back per pool, so that most allocations touch no shared line.
 inline constexpr std::uint32_t kMbufCache = 256;
-/// Frames a worker keeps for its device when the transmit queue is full.
-inline constexpr std::uint32_t kTransmitBacklog = 512;
+/// Frames a worker keeps for its device when the transmit queue is full (transmit_backlog.hh).
+inline constexpr std::uint32_t kTransmitBacklog = 2048;
 
 struct MbufNeed {
   std::uint32_t count = 0;

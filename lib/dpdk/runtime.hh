@@ -102,6 +102,8 @@ struct WorkerStats {
   /// Frames the device delivered to another queue than its own key and table say; the first one turns the group to
   /// software spread.
   std::uint64_t rss_mismatches = 0;
+  /// Polls that received nothing because too much waits for the device (transmit_backlog.hh).
+  std::uint64_t receive_holds = 0;
   std::uint64_t drops_rx_multi_segment = 0;
   std::uint64_t drops_mailbox_full = 0;
   std::uint64_t drops_transmit_queue_full = 0;

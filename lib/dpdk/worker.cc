@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 
 #include "dpdk/packets.hh"
 #include "stack/timer_budget.hh"
@@ -14,6 +13,10 @@
 namespace tidegate {
 
 namespace {
+
+/// A device that takes nothing for 50 us is stuck, or its other end waits for us too. Then a burst is received in each
+/// such time: what a queue of 1,024 holds, answered packet by packet, has room in the backlog.
+constexpr std::uint64_t kStuckPerSecond = 20'000;
 
 std::uint16_t rx_flags(std::uint64_t ol_flags, bool trust) {
   if (trust) return kRxIpChecksumGood | kRxL4ChecksumGood;
@@ -55,7 +58,8 @@ rte_mbuf* to_mbuf(const Frame& frame) {
 
 }  // namespace
 
-Worker::Worker(const Setup& setup) : setup_(setup), clock_(rte_get_tsc_hz()), stages_(setup.workers) {}
+Worker::Worker(const Setup& setup)
+    : setup_(setup), clock_(rte_get_tsc_hz()), backlog_(rte_get_tsc_hz() / kStuckPerSecond), stages_(setup.workers) {}
 
 unsigned Worker::allocate(void* context, Frame* frames, unsigned count) {
   auto& self = *static_cast<Worker*>(context);
@@ -82,56 +86,57 @@ void Worker::release(void* context, Frame* frames, unsigned count) {
 
 void Worker::transmit(void* context, Frame* frames, unsigned count) {
   auto& self = *static_cast<Worker*>(context);
-  const unsigned room = std::min<unsigned>(count, kTransmitBacklog - self.n_pending_);
-  for (unsigned i = 0; i < room; ++i) self.pending_[self.n_pending_++] = to_mbuf(frames[i]);
+  const unsigned room = std::min<unsigned>(count, self.backlog_.room());
+  for (unsigned i = 0; i < room; ++i) self.backlog_.push(to_mbuf(frames[i]));
   if (room < count) {
     // The device has not kept up for a whole backlog: the newest go, as in any full queue.
     self.stats_.drops_transmit_queue_full += count - room;
     release(context, frames + room, count - room);
   }
-  self.send_pending();
+  self.send_backlog();
 }
 
-void Worker::send_pending() {
-  if (n_pending_ == 0) return;
-  unsigned sent = 0;
-  if (setup_.index >= setup_.tx_queues) {
-    const unsigned owner = setup_.index % setup_.tx_queues;
-    sent = setup_.mailboxes->transmit(setup_.index, owner).push(pending_.data(), n_pending_);
-    stats_.mailbox_out += sent;
-  } else {
-    while (sent < n_pending_) {
-      auto n = static_cast<std::uint16_t>(std::min<unsigned>(kMaxBurst, n_pending_ - sent));
-      if (setup_.tx_prepare) {
-        const std::uint16_t ready = rte_eth_tx_prepare(setup_.port, setup_.index, &pending_[sent], n);
-        if (ready == 0) {
-          // The device will never take this one.
-          free_packets(&pending_[sent++], 1);
-          ++stats_.drops_transmit_queue_full;
-          continue;
-        }
-        n = ready;
-      }
-      const std::uint16_t done = send_packets(setup_.port, setup_.index, &pending_[sent], n);
-      stats_.tx_frames += done;
-      sent += done;
-      if (done < n) break;
+void Worker::send_backlog() {
+  while (!backlog_.empty()) {
+    const std::span<rte_mbuf*> packets = backlog_.front();
+    auto n = static_cast<std::uint16_t>(packets.size());
+    if (setup_.index >= setup_.tx_queues) {
+      const unsigned owner = setup_.index % setup_.tx_queues;
+      const unsigned taken = setup_.mailboxes->transmit(setup_.index, owner).push(packets.data(), n);
+      stats_.mailbox_out += taken;
+      backlog_.pop(taken);
+      if (taken < n) return;
+      continue;
     }
+    if (setup_.tx_prepare) {
+      const std::uint16_t ready = rte_eth_tx_prepare(setup_.port, setup_.index, packets.data(), n);
+      if (ready == 0) {
+        // The device will never take this one.
+        free_packets(packets.data(), 1);
+        backlog_.pop(1);
+        ++stats_.drops_transmit_queue_full;
+        continue;
+      }
+      n = ready;
+    }
+    const std::uint16_t done = send_packets(setup_.port, setup_.index, packets.data(), n);
+    stats_.tx_frames += done;
+    backlog_.pop(done);
+    if (done < n) return;
   }
-  n_pending_ -= sent;
-  if (sent != 0 && n_pending_ != 0) std::memmove(&pending_[0], &pending_[sent], n_pending_ * sizeof pending_[0]);
 }
 
 bool Worker::send_for_others() {
   if (setup_.index >= setup_.tx_queues || setup_.workers <= setup_.tx_queues) return false;
   bool any = false;
+  rte_mbuf* packets[kMaxBurst];
   for (unsigned from = setup_.tx_queues + setup_.index; from < setup_.workers; from += setup_.tx_queues) {
-    const unsigned room = std::min<unsigned>(kMaxBurst, kTransmitBacklog - n_pending_);
-    const unsigned n = setup_.mailboxes->transmit(from, setup_.index).pop(&pending_[n_pending_], room);
-    n_pending_ += n;
+    const unsigned room = std::min<unsigned>(kMaxBurst, backlog_.room());
+    const unsigned n = setup_.mailboxes->transmit(from, setup_.index).pop(packets, room);
+    for (unsigned i = 0; i < n; ++i) backlog_.push(packets[i]);
     stats_.mailbox_in += n;
     any |= n != 0;
-    if (n != 0) send_pending();
+    if (n != 0) send_backlog();
   }
   return any;
 }
@@ -336,14 +341,20 @@ void Worker::run() {
     const Instant now = clock_.at(tsc);
     const std::uint64_t committed = out.committed();
 
-    if (n_pending_ > 0) send_pending();
+    if (!backlog_.empty()) send_backlog();
+    out.set_backed_up(!backlog_.empty());
     if (commands_.load(std::memory_order_relaxed) != 0) [[unlikely]]
       keep_on = handle_commands(now, out);
     setup_.shard->poll(now, out);
     // A peer on a veth answers within the call that sends: with the same `now` its round trip would take no time at
     // all.
     const Instant arrived = clock_.at(rte_rdtsc());
-    const unsigned received = receive(arrived, out);
+    unsigned received = 0;
+    if (backlog_.may_receive(tsc)) [[likely]] {
+      received = receive(arrived, out);
+    } else {
+      ++stats_.receive_holds;
+    }
     const bool expired = expire(arrived, out, received);
     out.flush();
     const bool relayed = send_for_others();
@@ -367,10 +378,13 @@ void Worker::run() {
 }
 
 void Worker::finish() {
-  for (unsigned i = 0; i < 1000 && n_pending_ > 0; ++i) send_pending();
-  stats_.drops_transmit_queue_full += n_pending_;
-  free_packets(pending_.data(), n_pending_);
-  n_pending_ = 0;
+  for (unsigned i = 0; i < 1000 && !backlog_.empty(); ++i) send_backlog();
+  stats_.drops_transmit_queue_full += backlog_.size();
+  while (!backlog_.empty()) {
+    const std::span<rte_mbuf*> packets = backlog_.front();
+    free_packets(packets.data(), static_cast<unsigned>(packets.size()));
+    backlog_.pop(static_cast<std::uint32_t>(packets.size()));
+  }
 }
 
 void Worker::publish() {

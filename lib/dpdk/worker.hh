@@ -16,9 +16,9 @@
 #include "dpdk/clock.hh"
 #include "dpdk/compat.hh"
 #include "dpdk/mailbox.hh"
-#include "dpdk/mbufs.hh"
 #include "dpdk/runtime.hh"
 #include "dpdk/spread.hh"
+#include "dpdk/transmit_backlog.hh"
 #include "stack/shard.hh"
 
 namespace tidegate {
@@ -84,7 +84,7 @@ class Worker {
   void pass_on(unsigned to, rte_mbuf** packets, unsigned count);
   void show_to_others(const rte_mbuf* packet);
   bool expire(Instant now, TxBurst& out, unsigned received);
-  void send_pending();
+  void send_backlog();
   bool send_for_others();
   void finish();
   void idle(Instant now);
@@ -92,11 +92,10 @@ class Worker {
 
   Setup setup_;
   TscClock clock_;
-  unsigned n_pending_ = 0;
   unsigned empty_polls_ = 0;
   std::uint64_t flows_seen_ = 0;
   WorkerStats stats_;
-  std::array<rte_mbuf*, kTransmitBacklog> pending_;
+  TransmitBacklog backlog_;
   /// Frames on their way to other workers' mailboxes, by worker.
   struct Stage {
     unsigned count = 0;

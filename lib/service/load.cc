@@ -70,6 +70,8 @@ void LoadClient::Impl::on_poll(Instant now, Connections& connections) {
 }
 
 void LoadClient::Impl::launch(Instant now, Connections& connections) {
+  // A SYN that cannot go out now is better sent later than lost, which costs its timeout.
+  if (connections.backed_up()) return;
   if (!schedule.paced()) {
     if (now < retry_at) return;
     for (std::uint32_t n = 0; n < config.max_launches_per_poll && pool.in_use() < config.concurrency; ++n) {

@@ -27,6 +27,7 @@ ShardConfig sim_host_config(unsigned number, std::uint64_t seed) {
   config.limits.transfers = 1024;
   config.limits.segments = 8192;
   config.limits.neighbours = 64;
+  config.limits.neighbour_packets = 1024;
   config.isn_key = {seed * 0x9e37'79b9'7f4a'7c15ULL + number, 0x0123'4567'89ab'cdefULL ^ seed};
   config.table_key = {seed + 7 * number, ~seed};
   config.seed = seed * 31 + number;

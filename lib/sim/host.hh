@@ -46,6 +46,8 @@ class SimHost {
   bool deliver(std::span<const std::uint8_t> frame, bool exact = false);
   /// One turn of the worker's loop: poll, everything delivered, timers, transmit.
   void run(Instant now);
+  /// What the worker of a device that takes no more tells the stack.
+  void set_backed_up(bool backed_up) { out_->set_backed_up(backed_up); }
   /// Announces the addresses of the shard.
   void announce(Instant now);
 

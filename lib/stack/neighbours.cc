@@ -5,20 +5,21 @@
 
 namespace tidegate {
 
-Neighbours::Neighbours(std::uint32_t capacity, const LocalAddresses& local, const HashKey& key, DropCounters& drops,
-                       std::pmr::memory_resource* memory)
+Neighbours::Neighbours(std::uint32_t capacity, std::uint32_t waiting, const LocalAddresses& local, const HashKey& key,
+                       DropCounters& drops, std::pmr::memory_resource* memory)
     : local_(local),
       key_(key),
       drops_(drops),
       table_(capacity, memory),
       pool_(capacity, memory),
-      entries_(capacity, memory) {
+      entries_(capacity, memory),
+      waiting_(waiting, memory) {
   recent_.fill(0xffff);
 }
 
-std::size_t Neighbours::memory_bytes(std::uint32_t capacity) {
+std::size_t Neighbours::memory_bytes(std::uint32_t capacity, std::uint32_t waiting) {
   return FlowTable::memory_bytes(capacity) + (std::size_t{capacity} * sizeof(std::uint32_t) + 63) / 64 * 64 +
-         (std::size_t{capacity} * sizeof(Neighbour) + 63) / 64 * 64;
+         (std::size_t{capacity} * sizeof(Neighbour) + 63) / 64 * 64 + WaitingFrames::memory_bytes(waiting);
 }
 
 std::uint64_t Neighbours::hash_of(IpAddress address) const { return flow_hash(key_, FlowKey{address, address, 0, 0}); }
@@ -83,43 +84,23 @@ void Neighbours::ask(std::uint32_t i, std::uint32_t now_ms, TxBurst& out) {
 }
 
 void Neighbours::wait(std::uint32_t i, const Frame& frame, std::uint32_t now_ms, TxBurst& out) {
-  (void)now_ms;
-  if (n_waiting_ == kMaxWaiting || !entries_[i].probing) {
-    drops_.add(Drop::kNeighbourUnresolved);
-    return out.recycle(frame);
-  }
-  waiting_[n_waiting_++] = Waiting{frame, i};
+  if (waiting_.count() == 0) waiting_since_ms_ = now_ms;
+  Neighbour& n = entries_[i];
+  if (n.probing && waiting_.push(n.waiting, frame, i, out)) return;
+  drops_.add(Drop::kNeighbourUnresolved);
+  out.recycle(frame);
 }
 
-void Neighbours::send_waiting(std::uint32_t i, TxBurst& out) {
-  std::size_t kept = 0;
-  for (std::size_t w = 0; w < n_waiting_; ++w) {
-    if (waiting_[w].neighbour == i) {
-      std::memcpy(waiting_[w].frame.data, entries_[i].mac.octets.data(), 6);
-      out.submit(waiting_[w].frame);
-    } else {
-      waiting_[kept++] = waiting_[w];
-    }
+void Neighbours::send_ready(TxBurst& out) {
+  while (may_send_ > 0 && waiting_.any_ready() && !out.backed_up()) {
+    if (!waiting_.send_ready(entries_[waiting_.ready_neighbour()].mac.octets, out)) return;
+    --may_send_;
   }
-  n_waiting_ = kept;
-}
-
-void Neighbours::drop_waiting(std::uint32_t i, TxBurst& out) {
-  std::size_t kept = 0;
-  for (std::size_t w = 0; w < n_waiting_; ++w) {
-    if (waiting_[w].neighbour == i) {
-      drops_.add(Drop::kNeighbourUnresolved);
-      out.recycle(waiting_[w].frame);
-    } else {
-      waiting_[kept++] = waiting_[w];
-    }
-  }
-  n_waiting_ = kept;
 }
 
 void Neighbours::release_frames(TxBurst& out) {
-  for (std::size_t w = 0; w < n_waiting_; ++w) out.recycle(waiting_[w].frame);
-  n_waiting_ = 0;
+  for (std::size_t p = 0; p < n_probing_; ++p) waiting_.clear(entries_[probing_[p]].waiting, out);
+  while (waiting_.any_ready()) waiting_.drop_ready(out);
 }
 
 void Neighbours::learn(IpAddress address, MacAddress mac, bool create, bool overrides, std::uint32_t now_ms,
@@ -150,7 +131,8 @@ void Neighbours::learn(IpAddress address, MacAddress mac, bool create, bool over
         break;
       }
     }
-    send_waiting(i, out);
+    waiting_.make_ready(n.waiting);
+    send_ready(out);
   }
 }
 
@@ -159,9 +141,7 @@ void Neighbours::remove_probing(std::size_t slot) {
   probing_[slot] = probing_[--n_probing_];
 }
 
-bool Neighbours::tick(std::uint32_t now_ms, TxBurst& out) {
-  if (n_probing_ == 0 || now_ms == ticked_ms_) return n_probing_ > 0;
-  ticked_ms_ = now_ms;
+void Neighbours::repeat_questions(std::uint32_t now_ms, TxBurst& out) {
   for (std::size_t p = 0; p < n_probing_;) {
     const std::uint32_t i = probing_[p];
     Neighbour& n = entries_[i];
@@ -174,15 +154,17 @@ bool Neighbours::tick(std::uint32_t now_ms, TxBurst& out) {
       ++p;
       continue;
     }
-    drop_waiting(i, out);
+    // Whose frames may go is still there when they do.
+    if (waiting_.any_ready()) return;
+    drops_.add(Drop::kNeighbourUnresolved, waiting_.clear(n.waiting, out));
     remove_probing(p);
     remove(i);
   }
-  return n_probing_ > 0;
 }
 
 std::optional<std::uint32_t> Neighbours::next_tick() const {
   std::optional<std::uint32_t> next;
+  if (waiting_.any_ready()) next = ticked_ms_ + 1;
   for (std::size_t p = 0; p < n_probing_; ++p) {
     const std::uint32_t at = entries_[probing_[p]].asked_ms + kRetransMs;
     if (!next || static_cast<std::int32_t>(at - *next) < 0) next = at;

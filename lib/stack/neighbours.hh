@@ -1,11 +1,11 @@
 #pragma once
 /// Neighbours: whose link address belongs to an IP address (ARP, RFC 826; neighbour discovery, RFC 4861), with the
 /// header template that every packet to them is stamped from. Frames to a neighbour not yet known wait here, a bounded
-/// number for a bounded time. Ownership: entries and waiting frames. Thread rule: one worker. Units: ms ticks. Errors:
-/// kNeighbourTableFull, kNeighbourUnresolved. Cost: a look-up is one table probe; connections keep the index. Policy:
-/// an entry not confirmed for 30 s is asked again (unicast) when it is used, and forgotten after three questions
-/// without an answer; an unknown one is asked three times, a second apart, then its frames are dropped and the next
-/// packet starts anew.
+/// number for a bounded time, and go in portions once it is. Ownership: entries and waiting frames. Thread rule: one
+/// worker. Units: ms ticks. Errors: kNeighbourTableFull, kNeighbourUnresolved. Cost: a look-up is one table probe;
+/// connections keep the index. Policy: an entry not confirmed for 30 s is asked again (unicast) when it is used, and
+/// forgotten after three questions without an answer; an unknown one is asked three times, a second apart, then its
+/// frames are dropped and the next packet starts anew.
 
 #include <array>
 #include <cstdint>
@@ -17,6 +17,7 @@
 #include "base/memory.hh"
 #include "base/tx_burst.hh"
 #include "stack/local_addresses.hh"
+#include "stack/waiting_frames.hh"
 #include "table/flow_table.hh"
 #include "wire/encode.hh"
 
@@ -34,14 +35,16 @@ struct Neighbour {
   bool gateway = false;
   std::uint32_t confirmed_ms = 0;
   std::uint32_t asked_ms = 0;
+  WaitingFrames::Queue waiting;
   HeaderTemplate headers;
 };
 
 class Neighbours {
  public:
-  Neighbours(std::uint32_t capacity, const LocalAddresses& local, const HashKey& key, DropCounters& drops,
-             std::pmr::memory_resource* memory);
-  [[nodiscard]] static std::size_t memory_bytes(std::uint32_t capacity);
+  /// At most `waiting` frames wait.
+  Neighbours(std::uint32_t capacity, std::uint32_t waiting, const LocalAddresses& local, const HashKey& key,
+             DropCounters& drops, std::pmr::memory_resource* memory);
+  [[nodiscard]] static std::size_t memory_bytes(std::uint32_t capacity, std::uint32_t waiting);
 
   /// The entry for `address`, made if need be; kNone when the cache is full.
   [[nodiscard]] std::uint32_t get(IpAddress address) {
@@ -77,23 +80,31 @@ class Neighbours {
 
   /// Somebody said where `address` is. Makes an entry only if `create`.
   void learn(IpAddress address, MacAddress mac, bool create, bool overrides, std::uint32_t now_ms, TxBurst& out);
-  /// Repeats questions, gives up on them. Returns whether anything is still open.
-  bool tick(std::uint32_t now_ms, TxBurst& out);
+  /// Called in every poll: sends a portion of what has waited, repeats questions, gives up on them.
+  void tick(std::uint32_t now_ms, TxBurst& out) {
+    may_send_ = kSentPerTick;
+    if (waiting_.any_ready()) [[unlikely]]
+      send_ready(out);
+    if (n_probing_ != 0 && now_ms != ticked_ms_) repeat_questions(now_ms, out);
+    ticked_ms_ = now_ms;
+  }
   /// When tick() has next to do something; nullopt: nothing is open.
   [[nodiscard]] std::optional<std::uint32_t> next_tick() const;
+  /// Many frames wait, and not for long yet: whoever can wait should not add to them. Those that wait for somebody who
+  /// is not there hold up nobody.
+  [[nodiscard]] bool many_waiting(std::uint32_t now_ms) const {
+    return waiting_.count() > waiting_.capacity() / 16 && now_ms - waiting_since_ms_ < kRetransMs;
+  }
   void release_frames(TxBurst& out);
 
  private:
   static constexpr std::uint32_t kReachableMs = 30'000;
   static constexpr std::uint32_t kRetransMs = 1000;
   static constexpr std::uint8_t kMaxAsked = 3;
-  static constexpr std::size_t kMaxWaiting = 1024;
   static constexpr std::size_t kMaxProbing = 1024;
 
-  struct Waiting {
-    Frame frame;
-    std::uint32_t neighbour = kNone;
-  };
+  /// More at once would overflow the queue of the device, or of whoever has just been found.
+  static constexpr unsigned kSentPerTick = 32;
 
   static constexpr std::size_t kRecent = 256;
   /// Neighbours differ in their last octets.
@@ -104,8 +115,8 @@ class Neighbours {
   std::uint32_t look_up(IpAddress address);
   bool refresh(std::uint32_t i, std::uint32_t now_ms, TxBurst& out);
   void ask(std::uint32_t i, std::uint32_t now_ms, TxBurst& out);
-  void send_waiting(std::uint32_t i, TxBurst& out);
-  void drop_waiting(std::uint32_t i, TxBurst& out);
+  void send_ready(TxBurst& out);
+  void repeat_questions(std::uint32_t now_ms, TxBurst& out);
   void remove_probing(std::size_t slot);
   void remove(std::uint32_t i);
 
@@ -115,8 +126,10 @@ class Neighbours {
   FlowTable table_;
   IndexPool pool_;
   FixedArray<Neighbour> entries_;
-  std::array<Waiting, kMaxWaiting> waiting_;
-  std::size_t n_waiting_ = 0;
+  WaitingFrames waiting_;
+  /// When the first of those that wait now came.
+  std::uint32_t waiting_since_ms_ = 0;
+  unsigned may_send_ = kSentPerTick;
   std::array<std::uint32_t, kMaxProbing> probing_;
   std::size_t n_probing_ = 0;
   std::uint32_t ticked_ms_ = 0;

@@ -92,12 +92,19 @@ struct ConnectionInfo {
   TransferFacts transfer;
 };
 
+/// What a service that adds to the load should know of the device's queues.
+struct Pressure {
+  /// A full burst was received, and no poll has looked since.
+  bool packets_waiting = false;
+  bool backed_up = false;
+};
+
 /// The calls a service may make, inside on_events() or on_poll() only.
 class Connections {
  public:
-  /// `packets_waiting`: where the shard says so.
-  Connections(TcpEngine& engine, ActiveOpener& opener, const bool* packets_waiting = nullptr)
-      : engine_(engine), opener_(opener), packets_waiting_(packets_waiting) {}
+  /// `pressure`: where the shard says of it.
+  Connections(TcpEngine& engine, ActiveOpener& opener, const Pressure* pressure = nullptr)
+      : engine_(engine), opener_(opener), pressure_(pressure) {}
 
   /// Copies as much of `data` as the send buffer takes and returns how much that was; less than all means kWritable
   /// will follow.
@@ -151,12 +158,15 @@ class Connections {
   [[nodiscard]] Instant now() const;
   /// In on_poll(): a burst received since the last poll was a full one, so more are waiting in the device. Who adds to
   /// the load now only makes the queue longer, until it is full and packets are lost.
-  [[nodiscard]] bool packets_waiting() const { return packets_waiting_ != nullptr && *packets_waiting_; }
+  [[nodiscard]] bool packets_waiting() const { return pressure_ != nullptr && pressure_->packets_waiting; }
+  /// In on_poll(): the device has not taken what it was given, or many packets wait for the link address of who is to
+  /// have them. What is sent now waits too, and may be lost.
+  [[nodiscard]] bool backed_up() const { return pressure_ != nullptr && pressure_->backed_up; }
 
  private:
   TcpEngine& engine_;
   ActiveOpener& opener_;
-  const bool* packets_waiting_;
+  const Pressure* pressure_;
 };
 
 class Service {

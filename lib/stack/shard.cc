@@ -71,6 +71,9 @@ std::optional<Error> check(const ShardConfig& config) {
   if (limits.neighbours == 0 || limits.neighbours > 65534) {
     return wrong("limits.neighbours", std::to_string(limits.neighbours), "give 1 to 65534");
   }
+  if (limits.neighbour_packets == 0 || limits.neighbour_packets > (1u << 24)) {
+    return wrong("limits.neighbour_packets", std::to_string(limits.neighbour_packets), "give 1 to 16777216");
+  }
   bool v6 = false;
   for (const IpPrefix& prefix : config.interface.addresses) v6 = v6 || !prefix.address.is_v4();
   for (const AddressRange& range : config.interface.ranges) v6 = v6 || !range.first.is_v4();
@@ -128,9 +131,10 @@ Shard::Impl::Impl(const ShardConfig& shard_config, Instant start, std::pmr::memo
     : config(shard_config),
       local(shard_config.interface),
       engine(engine_config(shard_config), start, drops, memory),
-      neighbours(shard_config.limits.neighbours, local, shard_config.table_key, drops, memory),
+      neighbours(shard_config.limits.neighbours, shard_config.limits.neighbour_packets, local, shard_config.table_key,
+                 drops, memory),
       opener(shard_config, local, engine),
-      calls(engine, opener, &packets_waiting) {
+      calls(engine, opener, &pressure) {
   decode_config.mac = config.interface.mac;
   decode_config.vlan_id = config.interface.vlan_id;
   offload.ip_checksum = config.interface.tx_ip_checksum_offload;
@@ -145,8 +149,9 @@ Shard::~Shard() = default;
 
 std::vector<MemoryNeed> Shard::memory_need(const ShardConfig& config) {
   std::vector<MemoryNeed> need;
+  const ShardLimits& limits = config.limits;
   for (const auto& [what, bytes] : TcpEngine::memory_need(engine_config(config))) need.push_back({what, bytes});
-  need.push_back({"neighbours", Neighbours::memory_bytes(config.limits.neighbours)});
+  need.push_back({"neighbours", Neighbours::memory_bytes(limits.neighbours, limits.neighbour_packets)});
   need.push_back({"shard", sizeof(Impl)});
   return need;
 }
@@ -250,9 +255,10 @@ void Shard::poll(Instant now, TxBurst& out) {
   ++impl.polls;
   impl.out = &out;
   impl.engine.allow_resume(true);
+  impl.pressure.backed_up = out.backed_up() || impl.neighbours.many_waiting(impl.now_ms());
   for (Service* service : impl.services) service->on_poll(now, impl.calls);
   impl.engine.allow_resume(false);
-  impl.packets_waiting = false;
+  impl.pressure.packets_waiting = false;
   impl.settle(out, {});
 }
 
@@ -261,7 +267,7 @@ void Shard::receive_burst(Instant now, std::span<Frame> in, TxBurst& out) {
   impl.engine.set_now(now);
   impl.out = &out;
   // A worker brings what other workers have passed on in bursts of their own, in the same poll.
-  impl.packets_waiting = impl.packets_waiting || in.size() >= kMaxBurst;
+  impl.pressure.packets_waiting = impl.pressure.packets_waiting || in.size() >= kMaxBurst;
   while (!in.empty()) {
     const std::span<Frame> burst = in.first(std::min<std::size_t>(in.size(), kMaxBurst));
     in = in.subspan(burst.size());

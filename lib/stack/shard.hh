@@ -105,6 +105,8 @@ struct ShardLimits {
   /// Segments in flight that loss recovery can tell apart, of all connections (lib/tcp/scoreboard.hh).
   std::uint32_t segments = 65536;
   std::uint32_t neighbours = 4096;
+  /// Frames that wait for their neighbour's link address, of all neighbours.
+  std::uint32_t neighbour_packets = 32768;
 };
 
 struct ShardConfig {

@@ -55,8 +55,7 @@ struct Shard::Impl {
   TcpEngine engine;
   Neighbours neighbours;
   ActiveOpener opener;
-  /// A full burst was received, and no poll has looked since.
-  bool packets_waiting = false;
+  Pressure pressure;
   Connections calls;
   DecodeConfig decode_config;
   TxOffload offload;

@@ -149,12 +149,22 @@ def two_processes(lab, what, connections, *words, serve_words=(), requests=1):
     check_equal(ended['opened'], connections, 'connections the server counted')
     check_equal(service_counter(ended, 'http requests'), connections * requests, 'requests the server counted')
     check_equal(ended['groups'][0]['connections_left'], 0, 'connections the server still has')
-    return summary
+    return summary, ended
 
 
 @case('two processes over net_memif: 200,000 connections, none lost')
 def memif(lab):
     two_processes(lab, 'memif, bench against serve, Connection: close', 200_000, '--concurrency', 128)
+
+
+@case('two processes over net_memif: sixteen thousand at once, offered more than they carry')
+def memif_overload(lab):
+    summary, ended = two_processes(lab, 'memif, 16 thousand at once', 100_000, '--concurrency', '16k', '--rate', '3m')
+    # What cannot go at once waits, for the device or for the answer to a question of ARP.
+    for end in (summary, ended):
+        for group in end['groups']:
+            for name in ('transmit_queue_full', 'neighbour_unresolved'):
+                check_equal(group['drops'].get(name, 0), 0, f'{group["name"]}: {name}')
 
 
 @case('two processes over net_memif: keep-alive')

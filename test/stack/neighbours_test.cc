@@ -309,7 +309,7 @@ TEST(NeighbourCache, EachAddressLeadsToItsOwnEntry) {
   const LocalAddresses local(config);
   DropCounters drops;
   PageResource memory;
-  ::tidegate::Neighbours neighbours(1024, local, HashKey{1, 2}, drops, &memory);
+  ::tidegate::Neighbours neighbours(1024, 16, local, HashKey{1, 2}, drops, &memory);
   // 10.0.k.(k ^ n): for each n four in one place.
   std::vector<IpAddress> all;
   for (unsigned n = 2; n < 200; ++n) {

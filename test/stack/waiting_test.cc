@@ -1,4 +1,4 @@
-/// Connections::packets_waiting(): what a service that adds to the load is told of the device's queue.
+/// Connections::packets_waiting() and backed_up(): what a service that adds to the load is told of the device's queues.
 
 #include <gtest/gtest.h>
 
@@ -21,8 +21,10 @@ class Watcher : public Service {
   void on_poll(Instant now, Connections& connections) override {
     (void)now;
     seen.push_back(connections.packets_waiting());
+    backed_up.push_back(connections.backed_up());
   }
   std::vector<bool> seen;
+  std::vector<bool> backed_up;
 };
 
 /// Takes nothing and gives nothing: what is received here is for nobody.
@@ -61,6 +63,19 @@ TEST(PacketsWaiting, IsTrueForThePollAfterAFullBurst) {
   shard->poll(Instant{}, out);
   shard->poll(Instant{}, out);
   EXPECT_EQ(watcher.seen, (std::vector<bool>{true, false}));
+}
+
+TEST(BackedUp, IsWhatTheDevicesOwnerSays) {
+  HeapResource memory;
+  auto shard = std::move(Shard::create(sim_host_config(1), Instant{}, &memory)).value();
+  Watcher watcher;
+  (void)shard->add_service(watcher);
+  TxBurst out(kNoDevice);
+  for (const bool full : {false, true, true, false}) {
+    out.set_backed_up(full);
+    shard->poll(Instant{}, out);
+  }
+  EXPECT_EQ(watcher.backed_up, (std::vector<bool>{false, true, true, false}));
 }
 
 }  // namespace

@@ -1,0 +1,67 @@
+#pragma once
+/// Packets that the device has not taken yet, oldest first, and whether a worker should receive meanwhile. Ownership:
+/// the packets in it. Thread rule: one worker. Units: TSC cycles. Errors: push() takes what has room; the caller drops
+/// and counts the rest. Cost: a few instructions a packet. Policy: nearly every packet received brings forth one to
+/// send, so beyond kHoldReceiving nothing is received: what the peer sends waits in the queue it came by, where its
+/// sender sees it, instead of being answered with packets that are dropped. A device that takes nothing at all for
+/// `patience` gets one burst received each time that passes: two workers that wait for each other go on, and nobody
+/// stands still for ever.
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <span>
+
+#include "base/frame.hh"
+#include "dpdk/mbufs.hh"
+
+struct rte_mbuf;
+
+namespace tidegate {
+
+class TransmitBacklog {
+ public:
+  static constexpr std::uint32_t kHoldReceiving = kTransmitBacklog / 4;
+
+  explicit TransmitBacklog(std::uint64_t patience) : patience_(patience) {}
+
+  [[nodiscard]] bool empty() const { return count_ == 0; }
+  [[nodiscard]] std::uint32_t size() const { return count_; }
+  [[nodiscard]] std::uint32_t room() const { return kTransmitBacklog - count_; }
+  void push(rte_mbuf* packet) {
+    packets_[(first_ + count_) % kTransmitBacklog] = packet;
+    ++count_;
+  }
+  /// The oldest ones that lie next to each other, a burst at most.
+  [[nodiscard]] std::span<rte_mbuf*> front() {
+    return {&packets_[first_], std::min({count_, kTransmitBacklog - first_, kMaxBurst})};
+  }
+  /// The first `n` are the device's now, or nobody's.
+  void pop(std::uint32_t n) {
+    first_ = (first_ + n) % kTransmitBacklog;
+    count_ -= n;
+    moved_ = moved_ || n != 0;
+  }
+
+  /// Whether to receive in the poll that begins at `now`.
+  [[nodiscard]] bool may_receive(std::uint64_t now) {
+    if (count_ < kHoldReceiving) [[likely]]
+      return true;
+    const bool stuck = !moved_ && now - since_ >= patience_;
+    if (moved_ || stuck) since_ = now;
+    moved_ = false;
+    return stuck;
+  }
+
+ private:
+  std::uint64_t patience_;
+  /// When the device last took something, while receiving is held.
+  std::uint64_t since_ = 0;
+  std::uint32_t first_ = 0;
+  std::uint32_t count_ = 0;
+  /// The device has taken something since may_receive() last looked.
+  bool moved_ = false;
+  std::array<rte_mbuf*, kTransmitBacklog> packets_;
+};
+
+}  // namespace tidegate
