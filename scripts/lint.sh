@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every check that needs no run of the program. Prints one line a check and names what failed.
 #   scripts/lint.sh [--only CHECK] [--counts FILE]
-# Checks: layout includes-self-test includes rules-self-test rules format length leftovers shell threads headers tidy
+# Checks: layout includes-self-test includes rules-self-test rules format length leftovers prefetch shell threads headers tidy
 # --counts writes "passed failed" to FILE, for scripts/test.sh.
 #   TIDY_SECONDS   how long clang-tidy may take in all (default: 600)
 set -uo pipefail
@@ -61,6 +61,14 @@ check_leftovers() {
   [[ -z $found ]] || { echo "$found"; return 1; }
 }
 
+# GCC leaves out calls to functions that only prefetch, unless base/prefetch.hh makes it see an effect.
+check_prefetch() {
+  local found
+  found=$(files lib app bench | grep -v '^lib/base/prefetch.hh$' |
+    xargs -r grep -nE '__builtin_prefetch|_mm_prefetch|rte_prefetch[012n]') || true
+  [[ -z $found ]] || { echo "$found"; echo 'use prefetch_line() of lib/base/prefetch.hh'; return 1; }
+}
+
 check_shell() {
   local bad=0 f
   while IFS= read -r f; do bash -n "$f" || bad=1; done < <(files '*.sh' .ci/run)
@@ -118,7 +126,7 @@ passed=0
 failed_names=()
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-for check in layout includes-self-test includes rules-self-test rules format length leftovers shell threads headers tidy; do
+for check in layout includes-self-test includes rules-self-test rules format length leftovers prefetch shell threads headers tidy; do
   [[ -z $only || $only == "$check" ]] || continue
   start=$SECONDS
   if "check_${check//-/_}" >"$log" 2>&1; then

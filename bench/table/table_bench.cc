@@ -9,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/prefetch.hh"
 #include "base/rng.hh"
 #include "table/flow_table.hh"
 
@@ -82,7 +83,7 @@ void find_burst(benchmark::State& state, bool present) {
   for (auto _ : state) {
     source.fill(keys, hashes);
     w.table.find_burst(
-        hashes, out, [&](std::uint32_t ref) { __builtin_prefetch(&w.entries[ref]); },
+        hashes, out, [&](std::uint32_t ref) { prefetch_line(&w.entries[ref]); },
         [&](unsigned i, std::uint32_t ref) { return w.entries[ref].key == keys[i]; });
     benchmark::DoNotOptimize(out);
   }
@@ -131,7 +132,7 @@ void find_and_work(benchmark::State& state, bool burst) {
     source.fill(keys, hashes);
     if (burst) {
       w.table.find_burst(
-          hashes, out, [&](std::uint32_t ref) { __builtin_prefetch(&w.entries[ref]); },
+          hashes, out, [&](std::uint32_t ref) { prefetch_line(&w.entries[ref]); },
           [&](unsigned i, std::uint32_t ref) { return w.entries[ref].key == keys[i]; });
       for (unsigned i = 0; i < kBurst; ++i) sum += work(w.entries[out[i]]);
     } else {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "base/prefetch.hh"
 #include "dpdk/packets.hh"
 #include "stack/timer_budget.hh"
 
@@ -172,7 +173,7 @@ void Worker::deliver(Instant now, TxBurst& out, rte_mbuf** packets, unsigned cou
   std::array<Frame, kMaxBurst> frames;
   unsigned n = 0;
   for (unsigned i = 0; i < count; ++i) {
-    if (i + 2 < count) __builtin_prefetch(rte_pktmbuf_mtod(packets[i + 2], void*));
+    if (i + 2 < count) prefetch_line(rte_pktmbuf_mtod(packets[i + 2], void*));
     if (!make_writable(packets[i]) || !to_frame(packets[i], frames[n])) [[unlikely]] {
       ++stats_.drops_rx_multi_segment;
       free_packets(&packets[i], 1);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/memory.hh"
+#include "base/prefetch.hh"
 #include "base/published.hh"
 #include "service/deadline_list.hh"
 #include "service/load.hh"
@@ -88,7 +89,7 @@ struct LoadClient::Impl {
   void count_failure(LoadFailure failure) { results.failed[static_cast<std::size_t>(failure)].add(); }
   void prefetch(const Event& event) const {
     const auto index = static_cast<std::uint32_t>(event.user);
-    if (index < pool.high_water()) __builtin_prefetch(&slab[index]);
+    if (index < pool.high_water()) prefetch_line(&slab[index]);
   }
   [[nodiscard]] inline std::uint32_t index_of(const Event& event) const;
   [[nodiscard]] LoadFailure failure_of(const Slot& slot, CloseReason reason) const;

@@ -44,19 +44,26 @@ ConnectError ActiveOpener::look_at(Walk& walk, const ConnectRequest& request) co
   return ConnectError::kOk;
 }
 
-/// Leaves in the walk where `at` is. Mostly it is the one after the last.
-void ActiveOpener::split(Walk& walk, std::uint64_t at, std::uint64_t addresses) const {
-  if (at == walk.split + 1 && addresses == walk.split_addresses) {
-    if (++walk.address == addresses) {
-      walk.address = 0;
-      if (++walk.port == ports_) walk.port = 0;
+/// Leaves in `place` where `at` is. Mostly it is the one after the last.
+void ActiveOpener::split(Place& place, std::uint64_t at, std::uint64_t addresses) const {
+  if (at == place.at + 1 && addresses == place.addresses) {
+    if (++place.address == addresses) {
+      place.address = 0;
+      if (++place.port == ports_) place.port = 0;
     }
   } else {
-    walk.address = at % addresses;
-    walk.port = static_cast<std::uint32_t>(at / addresses % ports_);
-    walk.split_addresses = addresses;
+    place.address = at % addresses;
+    place.port = static_cast<std::uint32_t>(at / addresses % ports_);
+    place.addresses = addresses;
   }
-  walk.split = at;
+  place.at = at;
+}
+
+/// The bucket of a tuple that comes soon is wanted: of a large table it is in no cache, and the open would wait for it.
+void ActiveOpener::look_ahead(Walk& walk) const {
+  split(walk.next, walk.ahead + walk.cursor + kLookAhead, walk.addresses);
+  engine_.prefetch_open(FlowKey{address_at(walk, walk.next.address), walk.remote,
+                                static_cast<std::uint16_t>(first_port_ + walk.next.port), walk.remote_port});
 }
 
 IpAddress ActiveOpener::address_at(const Walk& walk, std::uint64_t n) {
@@ -70,7 +77,9 @@ IpAddress ActiveOpener::address_at(const Walk& walk, std::uint64_t n) {
 ConnectResult ActiveOpener::connect(const ConnectRequest& request) {
   if (engine_.draining()) return {{}, ConnectError::kRefused};
   Walk& walk = request.remote.is_v4() ? v4_ : v6_;
-  if (request.remote_port == 0 || walk.remote_port != request.remote_port || walk.remote != request.remote) {
+  const bool changed =
+      request.remote_port == 0 || walk.remote_port != request.remote_port || walk.remote != request.remote;
+  if (changed) {
     if (const ConnectError error = look_at(walk, request); error != ConnectError::kOk) return {{}, error};
   }
 
@@ -91,11 +100,12 @@ ConnectResult ActiveOpener::connect(const ConnectRequest& request) {
     engine_.count_no_source();
     return {{}, ConnectError::kNoSource};
   }
+  if (!changed && pick_address && request.local_port == 0) look_ahead(walk);
   const std::uint64_t tuples = addresses * (request.local_port != 0 ? 1 : ports_);
   for (unsigned tries = 0; tries < kMaxTries && tries < tuples; ++tries) {
-    split(walk, walk.ahead + walk.cursor++, addresses);
-    if (pick_address) open.key.local = address_at(walk, walk.address);
-    if (request.local_port == 0) open.key.local_port = static_cast<std::uint16_t>(first_port_ + walk.port);
+    split(walk.now, walk.ahead + walk.cursor++, addresses);
+    if (pick_address) open.key.local = address_at(walk, walk.now.address);
+    if (request.local_port == 0) open.key.local_port = static_cast<std::uint16_t>(first_port_ + walk.now.port);
     if (owns_flow_ != nullptr && !owns_flow_(owns_flow_context_, open.key)) continue;
     const ConnectResult result = try_open(open);
     if (result.error != ConnectError::kNoSource) return result;

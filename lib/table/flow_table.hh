@@ -24,6 +24,7 @@
 
 #include "base/check.hh"
 #include "base/memory.hh"
+#include "base/prefetch.hh"
 #include "base/published.hh"
 
 namespace tidegate {
@@ -50,7 +51,7 @@ class FlowTable {
     return std::size_t{buckets_for(capacity)} * sizeof(Bucket);
   }
 
-  void prefetch(std::uint64_t hash) const { __builtin_prefetch(&bucket(home(hash))); }
+  void prefetch(std::uint64_t hash) const { prefetch_line(&bucket(home(hash))); }
 
   /// The reference whose tag matches and for which `eq(ref)` holds, or kNone.
   template <class Eq>
@@ -256,7 +257,7 @@ class FlowTable {
         out[i] = b.refs[std::countr_zero(mask)];
         prefetch_entry(std::uint32_t{out[i]});
       } else if (b.overflow != 0) [[unlikely]] {
-        __builtin_prefetch(&bucket(next(index)));
+        prefetch_line(&bucket(next(index)));
         displaced[n_displaced++] = static_cast<std::uint8_t>(i);
       }
     }

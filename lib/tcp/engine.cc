@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.hh"
+#include "base/prefetch.hh"
 #include "tcp/isn.hh"
 #include "tcp/rtt.hh"
 
@@ -179,15 +180,15 @@ void TcpEngine::prefetch_entry(std::uint32_t ref) const {
   const std::uint32_t index = ref & kRefIndexMask;
   switch (kind_of(ref)) {
     case RefKind::kTcb:
-      __builtin_prefetch(&hot_[index]);
-      __builtin_prefetch(&cold_[index]);
+      prefetch_line(&hot_[index]);
+      prefetch_line(&cold_[index]);
       wheel_.prefetch(index);
       break;
     case RefKind::kTimeWait4:
-      __builtin_prefetch(&time_wait4_[index]);
+      prefetch_line(&time_wait4_[index]);
       break;
     case RefKind::kTimeWait6:
-      __builtin_prefetch(&time_wait6_[index]);
+      prefetch_line(&time_wait6_[index]);
       break;
     case RefKind::kSyn:
       syn_.prefetch(index);

@@ -6,9 +6,8 @@
 /// settles what they consumed; output() then writes at most what each touched connection owes, merged. finish() frees
 /// what died.
 ///
-/// Ownership: owns all its memory, taken at construction. Thread rule: one worker, except snapshot(). Units: Instant, 1
-/// ms ticks. Errors: counted drops; calls on stale ids do nothing. Cost: lib/tcp/README.md. Source: RFC 9293, 6298,
-/// 5681, 6582, 7323, 6528.
+/// Ownership: all its memory, taken at construction. Thread rule: one worker, except snapshot(). Units: Instant, 1 ms
+/// ticks. Errors: counted drops; stale ids do nothing. Cost: README.md. Source: RFC 9293, 6298, 5681, 6582, 7323, 6528.
 
 #include <array>
 #include <memory_resource>
@@ -89,9 +88,10 @@ class TcpEngine {
   bool stop_listening(IpAddress address, std::uint16_t port, ListenFamily family);
   /// Backlog, room and code point of the listener in this place become those of `to`.
   bool adjust_listener(const TcpListener& to);
-  /// The tuple must be free.
+  /// The tuple must be free. What open() looks at first is in the cache if prefetch_open() was called some time before.
   enum class OpenError : std::uint8_t { kOk, kInUse, kFull };
   OpenError open(const OpenRequest& request, ConnectionId& id);
+  void prefetch_open(const FlowKey& key) const { table_.prefetch(hash_of(key)); }
   std::size_t send(ConnectionId id, std::span<const std::uint8_t> data);
   bool send_static(ConnectionId id, std::span<const std::uint8_t> data);
   [[nodiscard]] std::size_t send_room(ConnectionId id) const;

@@ -13,6 +13,7 @@
 
 #include "base/address.hh"
 #include "base/memory.hh"
+#include "base/prefetch.hh"
 #include "base/published.hh"
 #include "base/seq_num.hh"
 #include "timer/timer_wheel.hh"
@@ -93,7 +94,7 @@ class SynCache {
   }
 
   void prefetch(std::uint32_t i) const {
-    __builtin_prefetch(&entries_[i]);
+    prefetch_line(&entries_[i]);
     wheel_.prefetch(i);
   }
   void arm(std::uint32_t i, std::uint32_t tick) { wheel_.arm(i, tick); }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/prefetch.hh"
 #include "tcp/congestion.hh"
 #include "tcp/delayed_ack.hh"
 #include "tcp/engine.hh"
@@ -70,8 +71,8 @@ unsigned TcpEngine::expire_timers(unsigned budget) {
     const unsigned n = wheel_.advance(tick_, std::span<std::uint32_t>(expired.data(), want));
     for (unsigned i = 0; i < n; ++i) {
       if (i + 4 < n) {
-        __builtin_prefetch(&hot_[expired[i + 4]]);
-        __builtin_prefetch(&cold_[expired[i + 4]]);
+        prefetch_line(&hot_[expired[i + 4]]);
+        prefetch_line(&cold_[expired[i + 4]]);
       }
       on_timer(expired[i]);
     }
@@ -82,7 +83,7 @@ unsigned TcpEngine::expire_timers(unsigned budget) {
     const unsigned want = std::min<unsigned>(budget - done, expired.size());
     const unsigned n = syn_.expired(tick_, std::span<std::uint32_t>(expired.data(), want));
     for (unsigned i = 0; i < n; ++i) {
-      if (i + 4 < n) __builtin_prefetch(&syn_[expired[i + 4]]);
+      if (i + 4 < n) prefetch_line(&syn_[expired[i + 4]]);
       on_syn_timer(expired[i]);
     }
     done += n;

@@ -13,6 +13,7 @@
 #include "base/check.hh"
 #include "base/frame.hh"
 #include "base/memory.hh"
+#include "base/prefetch.hh"
 #include "tcp/tcb.hh"
 
 namespace tidegate {
@@ -65,7 +66,7 @@ class WorkPool {
   /// The same for kNone: as it is at rest.
   [[nodiscard]] const TcbWork& look(std::uint32_t i) const { return i == kNone ? kAtRest : blocks_[i]; }
   /// To fetch where nothing is, for kNone, does no harm.
-  void prefetch(std::uint32_t i) const { __builtin_prefetch(blocks_.data() + i); }
+  void prefetch(std::uint32_t i) const { prefetch_line(blocks_.data() + i); }
   /// Whether allocate() would give one.
   [[nodiscard]] bool available(Purpose purpose) const {
     if (enough_) return true;

@@ -21,6 +21,7 @@
 
 #include "base/check.hh"
 #include "base/memory.hh"
+#include "base/prefetch.hh"
 
 namespace tidegate {
 
@@ -169,7 +170,7 @@ class SlotWheel {
     const std::uint32_t left = slot.pushed - ++slot.popped;
     if (left >= kChains) {
       slot.head[chain] = next(id);
-      __builtin_prefetch(&next(slot.head[chain]));
+      prefetch_line(&next(slot.head[chain]));
     }
     if (left == 0) occupied_[index / 64] &= ~(std::uint64_t{1} << (index % 64));
     --size_;
@@ -179,7 +180,7 @@ class SlotWheel {
   template <class Next>
   static void prefetch_heads(const Slot& slot, Next& next) {
     const std::uint32_t chains = std::min(slot.pushed - slot.popped, kChains);
-    for (std::uint32_t i = 0; i < chains; ++i) __builtin_prefetch(&next(slot.head[(slot.popped + i) % kChains]));
+    for (std::uint32_t i = 0; i < chains; ++i) prefetch_line(&next(slot.head[(slot.popped + i) % kChains]));
   }
 
   std::uint32_t slot_count_;

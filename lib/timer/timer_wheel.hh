@@ -18,6 +18,7 @@
 
 #include "base/check.hh"
 #include "base/memory.hh"
+#include "base/prefetch.hh"
 
 namespace tidegate {
 
@@ -73,7 +74,7 @@ class TimerWheel {
     return nodes_[kFirstNode + id].expiry;
   }
   [[nodiscard]] std::uint32_t armed_count() const { return armed_count_; }
-  void prefetch(std::uint32_t id) const { __builtin_prefetch(nodes_.data() + kFirstNode + id); }
+  void prefetch(std::uint32_t id) const { prefetch_line(nodes_.data() + kFirstNode + id); }
 
   /// Moves time forward to `now_tick` and pops at most out.size() expired ids, disarmed, in the order of their ticks.
   /// If the budget ends first, the rest come with the next call: none lost, none early, oldest first. Moving nodes down

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.hh"
+#include "base/prefetch.hh"
 #include "wire/arp.hh"
 #include "wire/ethernet.hh"
 #include "wire/icmp.hh"
@@ -169,9 +170,9 @@ void decode_burst(const DecodeConfig& config, std::span<const Frame> in, Decoded
   out.clear();
   const auto count = static_cast<unsigned>(std::min<std::size_t>(in.size(), kMaxBurst));
   const auto prefetch = [&](unsigned i) {
-    __builtin_prefetch(in[i].data);
+    prefetch_line(in[i].data);
     // Options and payload; the second line of a bare ACK is padding.
-    if (in[i].len > 64) __builtin_prefetch(in[i].data + 64);
+    if (in[i].len > 64) prefetch_line(in[i].data + 64);
   };
   for (unsigned i = 0; i < std::min(count, kPrefetchAhead); ++i) prefetch(i);
   Decoder decoder(config, out);
