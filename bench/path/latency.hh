@@ -6,10 +6,13 @@
 /// after a fixed delay. The server's clock is virtual: a poll moves it on by the TSC cycles it took, and without
 /// packets it polls on as long as there are timers to run, then goes to the next arrival. So the client costs the
 /// server nothing, and what the machine does to a poll counts; beside it stands the same without the busy periods in
-/// which the CPU was provably taken away (polls.hh). Thread rule: one owner. Units: TSC cycles inside, microseconds in
-/// results. Cost: memory for the arrivals under way.
+/// which the CPU was provably taken away (polls.hh), and the same arrivals at a loop that takes as many cycles: what
+/// the machine alone does to them. Thread rule: one owner. Units: TSC cycles inside, microseconds in results. Cost:
+/// memory for the arrivals under way.
 
+#include <array>
 #include <queue>
+#include <vector>
 
 #include "base/rng.hh"
 #include "polls.hh"
@@ -36,7 +39,32 @@ struct LatencyResult {
   std::uint64_t polls = 0;
   std::uint64_t polls_taken = 0;
   long faults = 0;
+  /// Cycles of polls by the number of their frames: the first kCostsKept of each.
+  std::array<std::vector<std::uint32_t>, kMaxBurst + 1> costs;
   std::vector<Poll> longest;
+};
+constexpr std::size_t kCostsKept = 20'000;
+
+/// A loop in the place of a server: for so many frames it takes as many cycles as the median poll that was measured. It
+/// touches no memory and calls nothing, so what it takes longer is the machine's doing.
+class PollModel {
+ public:
+  explicit PollModel(const LatencyResult& measured);
+  /// Cycles it took.
+  std::uint64_t run(unsigned frames) const { return on_paper_ ? cycles_[frames] : loop(turns_[frames]); }
+  /// One that runs nothing and always takes the cycles it should: waiting and work without any machine.
+  PollModel on_paper() const {
+    PollModel copy = *this;
+    copy.on_paper_ = true;
+    return copy;
+  }
+
+ private:
+  static std::uint64_t loop(std::uint64_t turns);
+  static double middle(std::vector<std::uint32_t>& cycles);
+  bool on_paper_ = false;
+  std::array<std::uint64_t, kMaxBurst + 1> turns_{};
+  std::array<std::uint64_t, kMaxBurst + 1> cycles_{};
 };
 
 /// Whether time counts in which the CPU was provably taken away.
@@ -44,8 +72,8 @@ enum class Theft : std::uint8_t { kCounts, kForgiven };
 
 class LatencyBench {
  public:
-  /// `populate`: the shard's memory is there before time runs.
-  LatencyBench(double per_second, bool offload, bool populate, Theft theft);
+  /// `populate`: the shard's memory is there before time runs. `model`: who takes the packets instead of the server.
+  LatencyBench(double per_second, bool offload, bool populate, Theft theft, const PollModel* model = nullptr);
   /// Opens so many connections once TIME-WAIT entries go as fast as they come; remembers the `longest` polls.
   [[nodiscard]] LatencyResult run(std::uint64_t connections, std::size_t longest);
 
@@ -63,6 +91,7 @@ class LatencyBench {
   void poll(std::span<Frame> burst, LatencyResult& result);
   [[nodiscard]] Frame packet_of(const Arrival& arrival);
   void take_answers(std::span<const Arrival> asked);
+  void answer_for(std::span<const Arrival> asked, std::span<const Frame> burst);
   void introduce();
 
   static constexpr unsigned kConcurrent = 65'536;
@@ -74,6 +103,9 @@ class LatencyBench {
   HeaderTemplate headers_;
   bool offload_;
   Theft theft_;
+  const PollModel* model_;
+  /// Each poll is watched from outside, with system calls that cost the next one its caches.
+  bool watched_ = false;
   double gap_cycles_;
   Rng rng_{2026};
   PollWatch watch_;
