@@ -284,7 +284,7 @@ Section limits_section() {
               "Stations on the link whose Ethernet address we remember.")
       .number("neighbour_packets", &ShardLimits::neighbour_packets, 1, 1ULL << 24, Unit::kCount,
               "Packets that wait until the Ethernet address of their receiver is known; one receiver may have as many "
-              "as there are places left. Others are dropped and counted in neighbour_unresolved.");
+              "as there are places left, then the oldest goes. Counted in neighbour_unresolved.");
   return s.build();
 }
 

@@ -164,14 +164,15 @@ Result<Demo> make_demo(const DemoOptions& o, const DemoMachine& machine) {
       return wrong(option, std::to_string(value), fmt::format("is out of range; use 1 to {}", kMostWorkers));
     }
   }
-  const unsigned most_workers = std::max(o.server_workers, o.client_workers);
-  if (o.queues > most_workers) {
+  // A ring of one side is polled by a worker of the other.
+  const unsigned least_workers = std::min(o.server_workers, o.client_workers);
+  if (o.queues > least_workers) {
     return wrong("--queues", std::to_string(o.queues),
-                 fmt::format("is more than the workers of a side; use at most {}", most_workers));
+                 fmt::format("is more than the workers of a side; use at most {}", least_workers));
   }
 
   Demo demo;
-  demo.queues = o.queues == 0 ? most_workers : o.queues;
+  demo.queues = o.queues == 0 ? least_workers : o.queues;
   const std::uint64_t most = kMostRingPackets * demo.queues / packets_on_the_way(n, http);
   if (n.concurrency > most) {
     return wrong(

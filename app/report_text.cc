@@ -128,11 +128,16 @@ std::string summary_text(const Summary& s, const Palette& palette) {
     out += fmt::format("  {:<20} {:.2f} per connection\n", "packets", s.packets_per_connection);
   }
   out += fmt::format("  {:<20} {}\n", "retransmits", format_count(s.retransmits));
-  if (s.delayed_launches > 0) {
-    out += fmt::format("  {:<20} {} (of them {} with all of concurrency in use)\n", "launched late",
-                       format_count(s.delayed_launches), format_count(s.blocked_launches));
+  if (s.delayed_launches > 0 || s.blocked_launches > 0) {
+    out += fmt::format("  {:<20} {} ({} had to wait for a free place of concurrency or for the device)\n",
+                       "launched late", format_count(s.delayed_launches), format_count(s.blocked_launches));
   }
   out += drop_lines(s.groups);
+  for (const GroupSnapshot& g : s.groups) {
+    if (g.receive_holds == 0) continue;
+    out += fmt::format("  {:<20} {}: {} polls received nothing while the device was behind\n", "held", g.name,
+                       format_count(g.receive_holds));
+  }
   for (const NamedCounter& c : s.services) {
     if (c.value == 0) continue;
     out += fmt::format("  {:<20} {} {}\n", &c == s.services.data() ? "services" : "", c.name, format_count(c.value));

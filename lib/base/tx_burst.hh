@@ -77,6 +77,9 @@ class TxBurst {
   /// Whether the device took less than it was given lately: what has waited can wait on. Set by the backend's owner.
   [[nodiscard]] bool backed_up() const { return backed_up_; }
   void set_backed_up(bool backed_up) { backed_up_ = backed_up; }
+  /// Whether half of the room for what the device has not taken is in use: only what is being answered goes there.
+  [[nodiscard]] bool crowded() const { return crowded_; }
+  void set_crowded(bool crowded) { crowded_ = crowded; }
 
   /// Frames committed since construction.
   [[nodiscard]] std::uint64_t committed() const { return committed_; }
@@ -88,6 +91,7 @@ class TxBurst {
   unsigned n_free_ = 0;
   unsigned n_ready_ = 0;
   bool backed_up_ = false;
+  bool crowded_ = false;
   std::uint64_t committed_ = 0;
   std::array<Frame, kRefill + kMaxBurst> free_;
   std::array<Frame, kMaxBurst> ready_;

@@ -36,7 +36,7 @@ struct MbufNeed {
   // Ethernet header, two VLAN tags and CRC around the MTU; whole kilobytes as most devices want.
   const std::uint32_t room = std::max<std::uint32_t>(2048, (mtu + 26u + 1023u) / 1024u * 1024u);
   need.data_room = static_cast<std::uint16_t>(std::min<std::uint32_t>(room + kHeadroom, 65535));
-  // Each place where a buffer of this pool may rest at the worst moment.
+  // Each place where a buffer of this pool may rest at the worst moment, other workers' backlogs left out.
   const std::uint32_t queues = rx_descriptors + tx_descriptors;
   const std::uint32_t mailboxes = workers > 1 ? (workers - 1) * mailbox_depth * 2 : 0;
   const std::uint32_t caches = lcores * kMbufCache * 3 / 2;

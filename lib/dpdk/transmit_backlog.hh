@@ -40,16 +40,31 @@ class TransmitBacklog {
   void pop(std::uint32_t n) {
     first_ = (first_ + n) % kTransmitBacklog;
     count_ -= n;
-    moved_ = moved_ || n != 0;
+    popped_ += n;
   }
+
+  /// Whether the device is behind, and moves: what waits now will go. Not one that has taken nothing for a second: who
+  /// waits for that one waits for ever.
+  [[nodiscard]] bool backed_up(std::uint64_t now, std::uint64_t second) {
+    if (count_ == 0) {
+      moved_at_ = now;
+      return false;
+    }
+    if (popped_ != popped_seen_) moved_at_ = now;
+    popped_seen_ = popped_;
+    return now - moved_at_ < second;
+  }
+  /// How many the device has taken so far.
+  [[nodiscard]] std::uint64_t popped() const { return popped_; }
 
   /// Whether to receive in the poll that begins at `now`.
   [[nodiscard]] bool may_receive(std::uint64_t now) {
     if (count_ < kHoldReceiving) [[likely]]
       return true;
-    const bool stuck = !moved_ && now - since_ >= patience_;
-    if (moved_ || stuck) since_ = now;
-    moved_ = false;
+    const bool moved = popped_ != popped_held_;
+    const bool stuck = !moved && now - since_ >= patience_;
+    if (moved || stuck) since_ = now;
+    popped_held_ = popped_;
     return stuck;
   }
 
@@ -59,8 +74,11 @@ class TransmitBacklog {
   std::uint64_t since_ = 0;
   std::uint32_t first_ = 0;
   std::uint32_t count_ = 0;
-  /// The device has taken something since may_receive() last looked.
-  bool moved_ = false;
+  std::uint64_t popped_ = 0;
+  /// As may_receive() saw it last while it held, and backed_up().
+  std::uint64_t popped_held_ = 0;
+  std::uint64_t popped_seen_ = 0;
+  std::uint64_t moved_at_ = 0;
   std::array<rte_mbuf*, kTransmitBacklog> packets_;
 };
 

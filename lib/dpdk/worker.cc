@@ -132,8 +132,9 @@ bool Worker::send_for_others() {
   bool any = false;
   rte_mbuf* packets[kMaxBurst];
   for (unsigned from = setup_.tx_queues + setup_.index; from < setup_.workers; from += setup_.tx_queues) {
-    const unsigned room = std::min<unsigned>(kMaxBurst, backlog_.room());
-    const unsigned n = setup_.mailboxes->transmit(from, setup_.index).pop(packets, room);
+    // What others send waits with them while the device is behind: our own answers need room as well.
+    if (backlog_.size() >= TransmitBacklog::kHoldReceiving / 2) break;
+    const unsigned n = setup_.mailboxes->transmit(from, setup_.index).pop(packets, kMaxBurst);
     for (unsigned i = 0; i < n; ++i) backlog_.push(packets[i]);
     stats_.mailbox_in += n;
     any |= n != 0;
@@ -311,6 +312,8 @@ void Worker::idle(Instant now) {
     std::int64_t ns = std::int64_t{policy.idle_sleep_us} * 1000;
     if (const std::optional<Instant> next = setup_.shard->next_timer(); next.has_value())
       ns = std::min(ns, (*next - now).as_ns());
+    // The device does not say when it has room again.
+    if (!backlog_.empty()) ns = std::min<std::int64_t>(ns, 1'000'000'000 / kStuckPerSecond);
     if (ns > 0) {
       const timespec nap{ns / 1'000'000'000, ns % 1'000'000'000};
       nanosleep(&nap, nullptr);
@@ -341,9 +344,11 @@ void Worker::run() {
     ++stats_.polls;
     const Instant now = clock_.at(tsc);
     const std::uint64_t committed = out.committed();
+    const std::uint64_t popped = backlog_.popped();
 
     if (!backlog_.empty()) send_backlog();
-    out.set_backed_up(!backlog_.empty());
+    out.set_backed_up(backlog_.backed_up(tsc, rte_get_tsc_hz()));
+    out.set_crowded(backlog_.size() >= kTransmitBacklog / 2);
     if (commands_.load(std::memory_order_relaxed) != 0) [[unlikely]]
       keep_on = handle_commands(now, out);
     setup_.shard->poll(now, out);
@@ -365,7 +370,7 @@ void Worker::run() {
       publish();
       next_publish = tsc + publish_cycles;
     }
-    was_busy = received > 0 || expired || relayed || out.committed() != committed;
+    was_busy = received > 0 || expired || relayed || out.committed() != committed || backlog_.popped() != popped;
     if (was_busy)
       empty_polls_ = 0;
     else

@@ -69,9 +69,20 @@ void LoadClient::Impl::on_poll(Instant now, Connections& connections) {
   if (!all_launched()) launch(now, connections);
 }
 
+/// Launches that are due and cannot be now; each counts once.
+void LoadClient::Impl::count_blocked(Instant now) {
+  const std::uint64_t due = config.total == 0 ? schedule.due(now) : std::min(schedule.due(now), config.total);
+  const std::uint64_t counted = std::max(blocked_until, schedule.launched());
+  if (due > counted) results.blocked_launches.add(due - counted);
+  blocked_until = std::max(blocked_until, due);
+}
+
 void LoadClient::Impl::launch(Instant now, Connections& connections) {
   // A SYN that cannot go out now is better sent later than lost, which costs its timeout.
-  if (connections.backed_up()) return;
+  if (connections.backed_up()) {
+    if (schedule.paced()) count_blocked(now);
+    return;
+  }
   if (!schedule.paced()) {
     if (now < retry_at) return;
     for (std::uint32_t n = 0; n < config.max_launches_per_poll && pool.in_use() < config.concurrency; ++n) {
@@ -93,10 +104,7 @@ void LoadClient::Impl::launch(Instant now, Connections& connections) {
   for (std::uint32_t n = 0; n < most && schedule.ready(now); ++n) {
     if (config.total != 0 && schedule.launched() >= config.total) return;
     if (pool.in_use() == config.concurrency) {
-      const std::uint64_t due = config.total == 0 ? schedule.due(now) : std::min(schedule.due(now), config.total);
-      const std::uint64_t counted = std::max(blocked_until, schedule.launched());
-      if (due > counted) results.blocked_launches.add(due - counted);
-      blocked_until = std::max(blocked_until, due);
+      count_blocked(now);
       return;
     }
     if (now - schedule.next_due() > kLate) results.delayed_launches.add();

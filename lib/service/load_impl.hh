@@ -74,6 +74,7 @@ struct LoadClient::Impl {
   void on_poll(Instant now, Connections& connections);
 
   void launch(Instant now, Connections& connections);
+  void count_blocked(Instant now);
   bool open(Instant now, Instant due, Connections& connections);
   void talk(std::uint32_t index, Connections& connections);
   void send_request(std::uint32_t index, Connections& connections);

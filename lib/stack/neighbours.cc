@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <new>
+#include <utility>
 
 namespace tidegate {
 
@@ -52,6 +53,7 @@ void Neighbours::remove(std::uint32_t i) {
   table_.erase(hash_of(entries_[i].address), i);
   entries_[i].address = IpAddress{};
   entries_[i].resolved = false;
+  entries_[i].direct = false;
   entries_[i].gateway = false;
   pool_.free(i);
 }
@@ -84,17 +86,39 @@ void Neighbours::ask(std::uint32_t i, std::uint32_t now_ms, TxBurst& out) {
 }
 
 void Neighbours::wait(std::uint32_t i, const Frame& frame, std::uint32_t now_ms, TxBurst& out) {
-  if (waiting_.count() == 0) waiting_since_ms_ = now_ms;
   Neighbour& n = entries_[i];
-  if (n.probing && waiting_.push(n.waiting, frame, i, out)) return;
-  drops_.add(Drop::kNeighbourUnresolved);
-  out.recycle(frame);
+  bool taken = (n.probing || n.resolved) && waiting_.push(n.waiting, frame, i, out);
+  // No place, and it could go: better out of order than not at all.
+  if (!taken && n.resolved) return out.submit(frame);
+  if (!taken && n.waiting.count > 0) {
+    // RFC 4861 7.2.2, RFC 1122 2.3.2.2: the latest stays, in the place of the oldest.
+    drops_.add(Drop::kNeighbourUnresolved);
+    waiting_.drop_oldest(n.waiting, out);
+    taken = waiting_.push(n.waiting, frame, i, out);
+  }
+  if (!taken) {
+    drops_.add(Drop::kNeighbourUnresolved);
+    return out.recycle(frame);
+  }
+  if (n.resolved) {
+    waiting_.make_ready(n.waiting);
+    // Two go for one that comes: the queue ends, however much there is to send.
+    send_ready(2, out);
+  }
+  if (waiting_.count() == many() + 1) waiting_since_ms_ = now_ms;
 }
 
-void Neighbours::send_ready(TxBurst& out) {
-  while (may_send_ > 0 && waiting_.any_ready() && !out.backed_up()) {
-    if (!waiting_.send_ready(entries_[waiting_.ready_neighbour()].mac.octets, out)) return;
-    --may_send_;
+bool Neighbours::usable_slow(std::uint32_t i, std::uint32_t now_ms, TxBurst& out) {
+  const Neighbour& n = entries_[i];
+  if (!n.resolved || now_ms - n.confirmed_ms >= kReachableMs) refresh(i, now_ms, out);
+  return n.direct;
+}
+
+void Neighbours::send_ready(unsigned most, TxBurst& out) {
+  for (unsigned sent = 0; sent < most && waiting_.any_ready(); ++sent) {
+    Neighbour& n = entries_[waiting_.ready_neighbour()];
+    if (!waiting_.send_ready(n.waiting, n.mac.octets, out)) return;
+    n.direct = n.waiting.ready == 0;
   }
 }
 
@@ -122,6 +146,7 @@ void Neighbours::learn(IpAddress address, MacAddress mac, bool create, bool over
     n.headers = make_header_template(config.mac, mac, config.vlan_id, !address.is_v4(), config.ttl);
   }
   n.resolved = true;
+  n.direct = n.waiting.count + n.waiting.ready == 0;
   n.confirmed_ms = now_ms;
   n.asked = 0;
   if (n.probing) {
@@ -132,7 +157,8 @@ void Neighbours::learn(IpAddress address, MacAddress mac, bool create, bool over
       }
     }
     waiting_.make_ready(n.waiting);
-    send_ready(out);
+    // As many as this poll has not sent yet.
+    send_ready(std::exchange(may_send_, 0), out);
   }
 }
 
@@ -155,7 +181,10 @@ void Neighbours::repeat_questions(std::uint32_t now_ms, TxBurst& out) {
       continue;
     }
     // Whose frames may go is still there when they do.
-    if (waiting_.any_ready()) return;
+    if (n.waiting.ready != 0) {
+      ++p;
+      continue;
+    }
     drops_.add(Drop::kNeighbourUnresolved, waiting_.clear(n.waiting, out));
     remove_probing(p);
     remove(i);

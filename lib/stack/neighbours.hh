@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory_resource>
 #include <optional>
+#include <utility>
 
 #include "base/drop.hh"
 #include "base/hash.hh"
@@ -27,6 +28,8 @@ struct Neighbour {
   IpAddress address;
   MacAddress mac;
   bool resolved = false;
+  /// Resolved, and nothing that waited has still to go first.
+  bool direct = false;
   /// Questions asked since the last answer.
   std::uint8_t asked = 0;
   /// In the list of those with a question open.
@@ -66,25 +69,26 @@ class Neighbours {
   /// Called for every packet to entry `i`: asks when it must. True when the entry may be used now.
   bool usable(std::uint32_t i, std::uint32_t now_ms, TxBurst& out) {
     Neighbour& n = entries_[i];
-    if (n.resolved && now_ms - n.confirmed_ms < kReachableMs) [[likely]]
+    if (n.direct && now_ms - n.confirmed_ms < kReachableMs) [[likely]]
       return true;
-    return refresh(i, now_ms, out);
+    return usable_slow(i, now_ms, out);
   }
   /// What went to entry `i` keeps being lost (RFC 9293 3.8.3 (b)): asks whether it is still there, though it was heard
   /// of lately; once a second at most, however many connections complain.
   void doubt(std::uint32_t i, std::uint32_t now_ms, TxBurst& out) {
     if (entries_[i].resolved && now_ms - entries_[i].confirmed_ms >= kRetransMs) refresh(i, now_ms, out);
   }
-  /// Keeps an encoded frame until its neighbour answers.
+  /// Keeps an encoded frame until its neighbour answers, or until those before it have gone.
   void wait(std::uint32_t i, const Frame& frame, std::uint32_t now_ms, TxBurst& out);
 
   /// Somebody said where `address` is. Makes an entry only if `create`.
   void learn(IpAddress address, MacAddress mac, bool create, bool overrides, std::uint32_t now_ms, TxBurst& out);
   /// Called in every poll: sends a portion of what has waited, repeats questions, gives up on them.
   void tick(std::uint32_t now_ms, TxBurst& out) {
-    may_send_ = kSentPerTick;
+    // A device that is behind gets few of them, but some: it may be so for long. One that stands still gets none.
+    may_send_ = out.crowded() ? 0 : out.backed_up() ? kSentPerTick / 16 : kSentPerTick;
     if (waiting_.any_ready()) [[unlikely]]
-      send_ready(out);
+      send_ready(std::exchange(may_send_, 0), out);
     if (n_probing_ != 0 && now_ms != ticked_ms_) repeat_questions(now_ms, out);
     ticked_ms_ = now_ms;
   }
@@ -93,7 +97,7 @@ class Neighbours {
   /// Many frames wait, and not for long yet: whoever can wait should not add to them. Those that wait for somebody who
   /// is not there hold up nobody.
   [[nodiscard]] bool many_waiting(std::uint32_t now_ms) const {
-    return waiting_.count() > waiting_.capacity() / 16 && now_ms - waiting_since_ms_ < kRetransMs;
+    return waiting_.count() > many() && now_ms - waiting_since_ms_ < kRetransMs;
   }
   void release_frames(TxBurst& out);
 
@@ -113,9 +117,10 @@ class Neighbours {
   }
   [[nodiscard]] std::uint64_t hash_of(IpAddress address) const;
   std::uint32_t look_up(IpAddress address);
+  bool usable_slow(std::uint32_t i, std::uint32_t now_ms, TxBurst& out);
   bool refresh(std::uint32_t i, std::uint32_t now_ms, TxBurst& out);
   void ask(std::uint32_t i, std::uint32_t now_ms, TxBurst& out);
-  void send_ready(TxBurst& out);
+  void send_ready(unsigned most, TxBurst& out);
   void repeat_questions(std::uint32_t now_ms, TxBurst& out);
   void remove_probing(std::size_t slot);
   void remove(std::uint32_t i);
@@ -127,7 +132,8 @@ class Neighbours {
   IndexPool pool_;
   FixedArray<Neighbour> entries_;
   WaitingFrames waiting_;
-  /// When the first of those that wait now came.
+  [[nodiscard]] std::uint32_t many() const { return waiting_.capacity() / 16; }
+  /// When they became many.
   std::uint32_t waiting_since_ms_ = 0;
   unsigned may_send_ = kSentPerTick;
   std::array<std::uint32_t, kMaxProbing> probing_;

@@ -3,7 +3,8 @@
 /// TCP. Walks addresses fastest and ports slowest, so that one tuple comes back only after all others; where the walk
 /// begins is another secret for each destination (RFC 6056 3.3.3). Thread rule: one worker. Errors: ConnectError;
 /// kNoSource after kMaxTries tuples in use. Cost: one table look-up a try, whose bucket was prefetched some opens
-/// before; when the destination changes it is looked at, with a SipHash and two divisions.
+/// before where all opens go to one destination and all tuples are this shard's; when the destination changes it is
+/// looked at, with a SipHash and two divisions.
 
 #include <cstdint>
 #include <vector>

@@ -15,7 +15,7 @@ std::size_t WaitingFrames::memory_bytes(std::uint32_t capacity) {
 
 bool WaitingFrames::push(Queue& queue, const Frame& frame, std::uint32_t neighbour, TxBurst& out) {
   const bool copied = frame.len <= kCopied;
-  if (queue.count >= pool_.capacity() - pool_.in_use() || (!copied && held_ == kMostHeld)) return false;
+  if (queue.count + queue.ready >= pool_.capacity() - pool_.in_use() || (!copied && held_ == kMostHeld)) return false;
   const std::uint32_t i = pool_.allocate();
   if (i == kNone) return false;
   Slot* slot = new (&slots_[i]) Slot;
@@ -41,13 +41,13 @@ bool WaitingFrames::push(Queue& queue, const Frame& frame, std::uint32_t neighbo
 void WaitingFrames::make_ready(Queue& queue) {
   if (queue.count == 0) return;
   if (ready_.count == 0) {
-    ready_ = queue;
+    ready_ = {.first = queue.first, .last = queue.last, .count = queue.count};
   } else {
     slots_[ready_.last].next = queue.first;
     ready_.last = queue.last;
     ready_.count += queue.count;
   }
-  queue = Queue{};
+  queue = Queue{.ready = queue.ready + queue.count};
 }
 
 std::uint32_t WaitingFrames::take_first(Queue& queue) {
@@ -58,7 +58,7 @@ std::uint32_t WaitingFrames::take_first(Queue& queue) {
   return i;
 }
 
-bool WaitingFrames::send_ready(const std::array<std::uint8_t, 6>& mac, TxBurst& out) {
+bool WaitingFrames::send_ready(Queue& queue, const std::array<std::uint8_t, 6>& mac, TxBurst& out) {
   Slot& slot = slots_[ready_.first];
   if (slot.frame.data != nullptr) {
     std::memcpy(slot.frame.data, mac.data(), mac.size());
@@ -76,6 +76,7 @@ bool WaitingFrames::send_ready(const std::array<std::uint8_t, 6>& mac, TxBurst& 
     out.commit();
   }
   static_cast<void>(take_first(ready_));
+  --queue.ready;
   return true;
 }
 
@@ -89,7 +90,6 @@ void WaitingFrames::drop_first(Queue& queue, TxBurst& out) {
 std::uint32_t WaitingFrames::clear(Queue& queue, TxBurst& out) {
   const std::uint32_t n = queue.count;
   while (queue.count > 0) drop_first(queue, out);
-  queue = Queue{};
   return n;
 }
 

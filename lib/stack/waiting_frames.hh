@@ -18,11 +18,12 @@ namespace tidegate {
 
 class WaitingFrames {
  public:
-  /// What waits together, oldest first.
+  /// What waits for one neighbour, oldest first, and how many more of its frames may go but have not gone.
   struct Queue {
     std::uint32_t first = kNone;
     std::uint32_t last = kNone;
     std::uint32_t count = 0;
+    std::uint32_t ready = 0;
   };
   /// A frame of this many octets is copied: every segment without data, with any options, tagged, over IPv6.
   static constexpr std::size_t kCopied = 144;
@@ -40,9 +41,11 @@ class WaitingFrames {
   [[nodiscard]] std::uint32_t capacity() const { return pool_.capacity(); }
   /// The neighbour of the oldest that may go.
   [[nodiscard]] std::uint32_t ready_neighbour() const { return slots_[ready_.first].neighbour; }
-  /// Commits the oldest that may go to `out`, to the station `mac`; false: `out` has no buffer, it stays.
-  [[nodiscard]] bool send_ready(const std::array<std::uint8_t, 6>& mac, TxBurst& out);
+  /// Commits the oldest that may go, which was made ready from `queue`, to `out`, to the station `mac`; false: `out`
+  /// has no buffer, it stays.
+  [[nodiscard]] bool send_ready(Queue& queue, const std::array<std::uint8_t, 6>& mac, TxBurst& out);
   void drop_ready(TxBurst& out) { drop_first(ready_, out); }
+  void drop_oldest(Queue& queue, TxBurst& out) { drop_first(queue, out); }
   /// Forgets all of `queue` and returns how many that were.
   std::uint32_t clear(Queue& queue, TxBurst& out);
 

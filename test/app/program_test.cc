@@ -180,6 +180,14 @@ TEST(Demo, OneQueueForTwoWorkersSpreadsInSoftware) {
   EXPECT_GT(json["groups"][0]["busy_cycles"], 0);
 }
 
+TEST(Demo, SidesMayHaveDifferentNumbersOfWorkers) {
+  for (const char* more : {"--server-workers", "--client-workers"}) {
+    const nlohmann::json json = demo(std::string("--connections 5000 ") + more + " 2");
+    expect_all_closed(json, 5000);
+    EXPECT_EQ(json["leaked_packet_buffers"], 0) << more;
+  }
+}
+
 TEST(Demo, EndsInTimeAtTheRateAsked) {
   const Ran ran = run("demo --json --seconds 2 --rate 2000", false);
   EXPECT_EQ(ran.code, 0) << ran.out;

@@ -67,5 +67,24 @@ TEST(TransmitBacklog, ADeviceThatTakesNothingGetsABurstReceivedEachTime) {
   EXPECT_EQ(received, 10u);
 }
 
+TEST(TransmitBacklog, IsBehindOnlyWhileItMoves) {
+  constexpr std::uint64_t kSecond = 1'000'000;
+  TransmitBacklog backlog(kPatience);
+  std::uint64_t now = 5 * kSecond;
+  EXPECT_FALSE(backlog.backed_up(now, kSecond));
+  for (int i = 0; i < 10; ++i) backlog.push(packet(1));
+  EXPECT_TRUE(backlog.backed_up(now += kSecond - 1, kSecond));
+  backlog.pop(1);
+  EXPECT_TRUE(backlog.backed_up(++now, kSecond));
+  EXPECT_TRUE(backlog.backed_up(now += kSecond - 1, kSecond));
+  // Gone for good, as far as anybody can tell.
+  EXPECT_FALSE(backlog.backed_up(++now, kSecond));
+  EXPECT_FALSE(backlog.backed_up(now + kSecond, kSecond));
+  backlog.pop(1);
+  EXPECT_TRUE(backlog.backed_up(now + 2 * kSecond, kSecond));
+  backlog.pop(backlog.size());
+  EXPECT_FALSE(backlog.backed_up(now + 2 * kSecond, kSecond));
+}
+
 }  // namespace
 }  // namespace tidegate

@@ -45,6 +45,8 @@ TEST_P(LoadPressure, NothingIsLaunchedWhileTheDeviceTakesNothing) {
   client->start(net.service_index);
   net.client.set_backed_up(true);
   EXPECT_FALSE(net.run(Duration::ms(100), Duration::us(100), [&] { return client->results().opened.get() > 0; }));
+  // What is due meanwhile is counted once.
+  EXPECT_EQ(client->results().blocked_launches, GetParam() == 0 ? 0u : 100u);
   net.client.set_backed_up(false);
   ASSERT_TRUE(net.run(Duration::seconds(10), Duration::us(100), [&] { return client->finished(); }));
   EXPECT_EQ(client->results().completed, 100u);
