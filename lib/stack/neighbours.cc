@@ -58,7 +58,7 @@ void Neighbours::remove(std::uint32_t i) {
   pool_.free(i);
 }
 
-bool Neighbours::refresh(std::uint32_t i, std::uint32_t now_ms, TxBurst& out) {
+void Neighbours::refresh(std::uint32_t i, std::uint32_t now_ms, TxBurst& out) {
   Neighbour& n = entries_[i];
   if (!n.probing && n_probing_ < kMaxProbing) {
     n.probing = true;
@@ -66,7 +66,6 @@ bool Neighbours::refresh(std::uint32_t i, std::uint32_t now_ms, TxBurst& out) {
     probing_[n_probing_++] = i;
     ask(i, now_ms, out);
   }
-  return n.resolved;
 }
 
 void Neighbours::ask(std::uint32_t i, std::uint32_t now_ms, TxBurst& out) {

@@ -115,10 +115,12 @@ class Neighbours {
   [[nodiscard]] static std::size_t recent_place(IpAddress address) {
     return (address.lo ^ (address.lo >> 8)) % kRecent;
   }
+  /// More waiting frames than these are many.
+  [[nodiscard]] std::uint32_t many() const { return waiting_.capacity() / 16; }
   [[nodiscard]] std::uint64_t hash_of(IpAddress address) const;
   std::uint32_t look_up(IpAddress address);
   bool usable_slow(std::uint32_t i, std::uint32_t now_ms, TxBurst& out);
-  bool refresh(std::uint32_t i, std::uint32_t now_ms, TxBurst& out);
+  void refresh(std::uint32_t i, std::uint32_t now_ms, TxBurst& out);
   void ask(std::uint32_t i, std::uint32_t now_ms, TxBurst& out);
   void send_ready(unsigned most, TxBurst& out);
   void repeat_questions(std::uint32_t now_ms, TxBurst& out);
@@ -132,7 +134,6 @@ class Neighbours {
   IndexPool pool_;
   FixedArray<Neighbour> entries_;
   WaitingFrames waiting_;
-  [[nodiscard]] std::uint32_t many() const { return waiting_.capacity() / 16; }
   /// When they became many.
   std::uint32_t waiting_since_ms_ = 0;
   unsigned may_send_ = kSentPerTick;
