@@ -116,7 +116,9 @@ bool Neighbours::usable_slow(std::uint32_t i, std::uint32_t now_ms, TxBurst& out
 void Neighbours::send_ready(unsigned most, TxBurst& out) {
   for (unsigned sent = 0; sent < most && waiting_.any_ready(); ++sent) {
     Neighbour& n = entries_[waiting_.ready_neighbour()];
-    if (!waiting_.send_ready(n.waiting, n.mac.octets, out)) return;
+    const WaitingFrames::Sent how = waiting_.send_ready(n.waiting, n.mac.octets, out);
+    if (how == WaitingFrames::Sent::kNoBuffer) return;
+    if (how == WaitingFrames::Sent::kBufferTooSmall) drops_.add(Drop::kNoTransmitBuffer);
     n.direct = n.waiting.ready == 0;
   }
 }

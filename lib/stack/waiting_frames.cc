@@ -58,26 +58,31 @@ std::uint32_t WaitingFrames::take_first(Queue& queue) {
   return i;
 }
 
-bool WaitingFrames::send_ready(Queue& queue, const std::array<std::uint8_t, 6>& mac, TxBurst& out) {
+WaitingFrames::Sent WaitingFrames::send_ready(Queue& queue, const std::array<std::uint8_t, 6>& mac, TxBurst& out) {
   Slot& slot = slots_[ready_.first];
+  Sent sent = Sent::kYes;
   if (slot.frame.data != nullptr) {
     std::memcpy(slot.frame.data, mac.data(), mac.size());
     out.submit(slot.frame);
     --held_;
   } else {
     Frame* frame = out.reserve();
-    if (frame == nullptr) return false;
-    std::memcpy(frame->data, slot.octets.data(), slot.frame.len);
-    std::memcpy(frame->data, mac.data(), mac.size());
-    frame->len = slot.frame.len;
-    frame->flags = slot.frame.flags;
-    frame->l2_len = slot.frame.l2_len;
-    frame->l3_len = slot.frame.l3_len;
-    out.commit();
+    if (frame == nullptr) return Sent::kNoBuffer;
+    if (frame->capacity < slot.frame.len) {
+      sent = Sent::kBufferTooSmall;
+    } else {
+      std::memcpy(frame->data, slot.octets.data(), slot.frame.len);
+      std::memcpy(frame->data, mac.data(), mac.size());
+      frame->len = slot.frame.len;
+      frame->flags = slot.frame.flags;
+      frame->l2_len = slot.frame.l2_len;
+      frame->l3_len = slot.frame.l3_len;
+      out.commit();
+    }
   }
   static_cast<void>(take_first(ready_));
   --queue.ready;
-  return true;
+  return sent;
 }
 
 void WaitingFrames::drop_first(Queue& queue, TxBurst& out) {

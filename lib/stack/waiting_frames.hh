@@ -41,9 +41,10 @@ class WaitingFrames {
   [[nodiscard]] std::uint32_t capacity() const { return pool_.capacity(); }
   /// The neighbour of the oldest that may go.
   [[nodiscard]] std::uint32_t ready_neighbour() const { return slots_[ready_.first].neighbour; }
-  /// Commits the oldest that may go, which was made ready from `queue`, to `out`, to the station `mac`; false: `out`
-  /// has no buffer, it stays.
-  [[nodiscard]] bool send_ready(Queue& queue, const std::array<std::uint8_t, 6>& mac, TxBurst& out);
+  enum class Sent : std::uint8_t { kYes, kNoBuffer, kBufferTooSmall };
+  /// Commits the oldest that may go, which was made ready from `queue`, to `out`, to the station `mac`. kNoBuffer: it
+  /// stays; kBufferTooSmall: it is dropped, as whatever else would be written there.
+  [[nodiscard]] Sent send_ready(Queue& queue, const std::array<std::uint8_t, 6>& mac, TxBurst& out);
   void drop_ready(TxBurst& out) { drop_first(ready_, out); }
   void drop_oldest(Queue& queue, TxBurst& out) { drop_first(queue, out); }
   /// Forgets all of `queue` and returns how many that were.

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <map>
 #include <vector>
@@ -261,6 +262,21 @@ TEST_F(WaitingForNeighbours, WithoutBuffersTheyStayUntilThereAreSome) {
   for (int i = 0; i < 4; ++i) poll();
   EXPECT_EQ(arrived.size(), 100u);
   EXPECT_EQ(lost(), 0u);
+}
+
+// A received frame that carries a reply may be smaller than a reply.
+TEST_F(WaitingForNeighbours, NothingIsWrittenBeyondABuffer) {
+  for (unsigned k = 0; k < 3; ++k) send(7);
+  Frame small;
+  const std::array<std::uint8_t, 60> octets{};
+  ASSERT_TRUE(pool.receive(octets, small, true));
+  ASSERT_LT(small.capacity, 74);
+  out.recycle(small);
+  answer(7);
+  poll();
+  EXPECT_TRUE(arrived.empty());
+  EXPECT_EQ(drops[Drop::kNoTransmitBuffer], 3u);
+  EXPECT_FALSE(neighbours.next_tick().has_value());
 }
 
 TEST_F(WaitingForNeighbours, LargeFramesKeepTheirBuffersUpToABound) {
