@@ -8,25 +8,19 @@ namespace tidegate {
 PollModel::PollModel(const LatencyResult& measured) {
   // The loop's own pace, now.
   constexpr std::uint64_t kProbe = 2000;
-  std::vector<std::uint32_t> paces;
-  for (int i = 0; i < 501; ++i) paces.push_back(static_cast<std::uint32_t>(loop(kProbe)));
-  const double pace = static_cast<double>(kProbe) / middle(paces);
+  std::vector<double> paces;
+  for (int i = 0; i < 501; ++i) paces.push_back(static_cast<double>(loop(kProbe)));
+  const double pace = static_cast<double>(kProbe) / median(paces);
   for (std::size_t n = 0; n < turns_.size(); ++n) {
     // Bursts seen too seldom are as long as the largest below them, and its share for each frame more.
-    std::vector<std::uint32_t> costs = measured.costs[n];
+    std::vector<double> costs(measured.costs[n].begin(), measured.costs[n].end());
     if (costs.size() >= 15) {
-      cycles_[n] = static_cast<std::uint64_t>(middle(costs));
+      cycles_[n] = static_cast<std::uint64_t>(median(costs));
     } else if (n > 0) {
       cycles_[n] = cycles_[n - 1] + (n > 1 ? cycles_[n - 1] / (n - 1) : 0);
     }
     turns_[n] = static_cast<std::uint64_t>(static_cast<double>(cycles_[n]) * pace);
   }
-}
-
-double PollModel::middle(std::vector<std::uint32_t>& cycles) {
-  const auto at = cycles.begin() + static_cast<std::ptrdiff_t>(cycles.size() / 2);
-  std::nth_element(cycles.begin(), at, cycles.end());
-  return *at;
 }
 
 std::uint64_t PollModel::loop(std::uint64_t turns) {
@@ -49,7 +43,8 @@ LatencyBench::LatencyBench(double per_second, bool offload, bool populate, Theft
       gap_cycles_(tsc_hz() / per_second),
       clients_(kConcurrent) {
   for (std::uint32_t i = kConcurrent; i > 0; --i) free_.push_back(i - 1);
-  if (populate && !server_.populate()) std::fprintf(stderr, "whole_path: memory could not be populated\n");
+  if (populate && model_ == nullptr && !server_.populate())
+    std::fprintf(stderr, "whole_path: memory could not be populated\n");
   introduce();
 }
 

@@ -61,7 +61,6 @@ class PollModel {
 
  private:
   static std::uint64_t loop(std::uint64_t turns);
-  static double middle(std::vector<std::uint32_t>& cycles);
   bool on_paper_ = false;
   std::array<std::uint64_t, kMaxBurst + 1> turns_{};
   std::array<std::uint64_t, kMaxBurst + 1> cycles_{};

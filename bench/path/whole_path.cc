@@ -91,12 +91,6 @@ std::uint64_t resident_bytes() {
   return 0;
 }
 
-double median(std::vector<double>& values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
 /// Rounds of connections through each shard in turn, over as many idle connections and TIME-WAIT entries as asked for.
 int run_connections(const Options& options) {
   const auto concurrent = static_cast<unsigned>(options.concurrent);

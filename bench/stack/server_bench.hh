@@ -30,6 +30,13 @@ namespace tidegate {
 constexpr std::uint16_t kPort = 80;
 constexpr unsigned kPackets = 6;
 
+/// Of what is not empty; moves the values about.
+inline double median(std::vector<double>& values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
 inline double tsc_hz() {
   static const double hz = [] {
     const auto start = std::chrono::steady_clock::now();

@@ -25,12 +25,7 @@ class Rounds {
   void add(std::uint64_t cycles, std::uint64_t connections) {
     if (connections > 0) rounds_.push_back(static_cast<double>(cycles) / static_cast<double>(connections));
   }
-  [[nodiscard]] double median() {
-    if (rounds_.empty()) return 0;
-    const auto middle = rounds_.begin() + static_cast<std::ptrdiff_t>(rounds_.size() / 2);
-    std::nth_element(rounds_.begin(), middle, rounds_.end());
-    return *middle;
-  }
+  [[nodiscard]] double median() { return rounds_.empty() ? 0 : tidegate::median(rounds_); }
   void report(benchmark::State& state, unsigned ends) {
     if (rounds_.empty()) return state.SkipWithError("no connection was counted");
     const double middle = median();

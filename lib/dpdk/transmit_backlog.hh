@@ -4,8 +4,8 @@
 /// and counts the rest. Cost: a few instructions a packet. Policy: nearly every packet received brings forth one to
 /// send, so beyond kHoldReceiving nothing is received: what the peer sends waits in the queue it came by, where its
 /// sender sees it, instead of being answered with packets that are dropped. A device that takes nothing at all for
-/// `patience` gets one burst received each time that passes: two workers that wait for each other go on, and nobody
-/// stands still for ever.
+/// 50 us is stuck, or its other end waits for us too: it gets one burst received in each such time, so that two workers
+/// that wait for each other go on. What a queue of 1,024 holds then, answered packet by packet, has room here.
 
 #include <algorithm>
 #include <array>
@@ -23,7 +23,7 @@ class TransmitBacklog {
  public:
   static constexpr std::uint32_t kHoldReceiving = kTransmitBacklog / 4;
 
-  explicit TransmitBacklog(std::uint64_t patience) : patience_(patience) {}
+  explicit TransmitBacklog(std::uint64_t cycles_per_s) : second_(cycles_per_s), patience_(cycles_per_s / 20'000) {}
 
   [[nodiscard]] bool empty() const { return count_ == 0; }
   [[nodiscard]] std::uint32_t size() const { return count_; }
@@ -38,22 +38,25 @@ class TransmitBacklog {
   }
   /// The first `n` are the device's now, or nobody's.
   void pop(std::uint32_t n) {
-    first_ = (first_ + n) % kTransmitBacklog;
     count_ -= n;
+    // Mostly all go at once: then the same few lines are used again and again.
+    first_ = count_ == 0 ? 0 : (first_ + n) % kTransmitBacklog;
     popped_ += n;
   }
 
   /// Whether the device is behind, and moves: what waits now will go. Not one that has taken nothing for a second: who
   /// waits for that one waits for ever.
-  [[nodiscard]] bool backed_up(std::uint64_t now, std::uint64_t second) {
+  [[nodiscard]] bool backed_up(std::uint64_t now) {
     if (count_ == 0) {
       moved_at_ = now;
       return false;
     }
     if (popped_ != popped_seen_) moved_at_ = now;
     popped_seen_ = popped_;
-    return now - moved_at_ < second;
+    return now - moved_at_ < second_;
   }
+  /// Whether half of the room is in use.
+  [[nodiscard]] bool crowded() const { return count_ >= kTransmitBacklog / 2; }
   /// How many the device has taken so far.
   [[nodiscard]] std::uint64_t popped() const { return popped_; }
 
@@ -69,6 +72,7 @@ class TransmitBacklog {
   }
 
  private:
+  std::uint64_t second_;
   std::uint64_t patience_;
   /// When the device last took something, while receiving is held.
   std::uint64_t since_ = 0;

@@ -15,9 +15,8 @@ namespace tidegate {
 
 namespace {
 
-/// A device that takes nothing for 50 us is stuck, or its other end waits for us too. Then a burst is received in each
-/// such time: what a queue of 1,024 holds, answered packet by packet, has room in the backlog.
-constexpr std::uint64_t kStuckPerSecond = 20'000;
+/// The longest sleep with packets that the device has not taken: it does not say when it has room again.
+constexpr std::int64_t kBackloggedSleepNs = 50'000;
 
 std::uint16_t rx_flags(std::uint64_t ol_flags, bool trust) {
   if (trust) return kRxIpChecksumGood | kRxL4ChecksumGood;
@@ -60,7 +59,7 @@ rte_mbuf* to_mbuf(const Frame& frame) {
 }  // namespace
 
 Worker::Worker(const Setup& setup)
-    : setup_(setup), clock_(rte_get_tsc_hz()), backlog_(rte_get_tsc_hz() / kStuckPerSecond), stages_(setup.workers) {}
+    : setup_(setup), clock_(rte_get_tsc_hz()), backlog_(rte_get_tsc_hz()), stages_(setup.workers) {}
 
 unsigned Worker::allocate(void* context, Frame* frames, unsigned count) {
   auto& self = *static_cast<Worker*>(context);
@@ -312,8 +311,7 @@ void Worker::idle(Instant now) {
     std::int64_t ns = std::int64_t{policy.idle_sleep_us} * 1000;
     if (const std::optional<Instant> next = setup_.shard->next_timer(); next.has_value())
       ns = std::min(ns, (*next - now).as_ns());
-    // The device does not say when it has room again.
-    if (!backlog_.empty()) ns = std::min<std::int64_t>(ns, 1'000'000'000 / kStuckPerSecond);
+    if (!backlog_.empty()) ns = std::min(ns, kBackloggedSleepNs);
     if (ns > 0) {
       const timespec nap{ns / 1'000'000'000, ns % 1'000'000'000};
       nanosleep(&nap, nullptr);
@@ -347,8 +345,8 @@ void Worker::run() {
     const std::uint64_t popped = backlog_.popped();
 
     if (!backlog_.empty()) send_backlog();
-    out.set_backed_up(backlog_.backed_up(tsc, rte_get_tsc_hz()));
-    out.set_crowded(backlog_.size() >= kTransmitBacklog / 2);
+    out.set_backed_up(backlog_.backed_up(tsc));
+    out.set_crowded(backlog_.crowded());
     if (commands_.load(std::memory_order_relaxed) != 0) [[unlikely]]
       keep_on = handle_commands(now, out);
     setup_.shard->poll(now, out);

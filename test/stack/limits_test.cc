@@ -364,6 +364,9 @@ TEST(Setup, WrongConfigurationsAreExplained) {
     return shard.ok() ? std::string() : shard.error().message;
   };
   EXPECT_FALSE(refused([](ShardConfig& c) { c.limits.connections = 0; }).empty());
+  EXPECT_NE(refused([](ShardConfig& c) { c.limits.neighbour_packets = 0; }).find("limits.neighbour_packets"),
+            std::string::npos);
+  EXPECT_FALSE(refused([](ShardConfig& c) { c.limits.neighbour_packets = (1u << 24) + 1; }).empty());
   EXPECT_FALSE(refused([](ShardConfig& c) { c.interface.mtu = 100; }).empty());
   EXPECT_FALSE(refused([](ShardConfig& c) { c.interface.mac = MacAddress{}; }).empty());
   EXPECT_FALSE(refused([](ShardConfig& c) { c.interface.mac = MacAddress::broadcast(); }).empty());
