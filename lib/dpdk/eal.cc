@@ -57,7 +57,7 @@ class OutputCapture {
     struct sigaction action {};
     action.sa_handler = show_capture_and_abort;
     // abort() raises the signal once more itself if a handler returns.
-    action.sa_flags = SA_RESETHAND | SA_NODEFER;
+    action.sa_flags = static_cast<int>(SA_RESETHAND | SA_NODEFER);
     if (file_ >= 0 && saved_[2] >= 0) sigaction(SIGABRT, &action, &old_action_);
   }
   ~OutputCapture() {

@@ -1,4 +1,5 @@
 #include "base/populate.hh"
+#include "../support/effort.hh"
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>
@@ -58,7 +59,7 @@ TEST(PopulatorTest, ItsOwnerMayWriteMeanwhile) {
 }
 
 // Sanitizers' own memory faults as well.
-#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
+#if !TG_SANITIZED
 bool this_kernel_can() {
   void* const page = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   const MemoryRegion region{page, 4096};

@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 
+#include "../support/effort.hh"
 #include "cases.hh"
 #include "deviations.hh"
 #include "rig.hh"
@@ -19,17 +20,7 @@ namespace tidegate::conformance {
 
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr std::size_t kDefaultStride = 41;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr std::size_t kDefaultStride = 41;
-#else
-constexpr std::size_t kDefaultStride = 1;
-#endif
-#else
-constexpr std::size_t kDefaultStride = 1;
-#endif
+constexpr std::size_t kDefaultStride = kSanitized ? 41 : 1;
 
 constexpr unsigned kBatch = 2048;
 /// Kinds of mismatch printed for a position.

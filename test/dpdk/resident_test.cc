@@ -6,6 +6,7 @@
 #include <atomic>
 
 #include "../base/refusals.hh"
+#include "../support/effort.hh"
 #include "environment.hh"
 
 #include "dpdk/resident.hh"
@@ -128,7 +129,7 @@ long faults_while_serving(Populate populate) {
 }
 
 // Sanitizers' own memory faults as well.
-#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
+#if !TG_SANITIZED
 TEST(ResidentMemoryFaults, NoneInTheWorkersWhenAllIsThereAtStart) {
   EXPECT_LE(faults_while_serving(Populate::kStart), 2);
 }

@@ -13,10 +13,6 @@
 namespace tidegate::http {
 namespace {
 
-std::span<const std::uint8_t> octets(std::string_view text) {
-  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
-}
-
 /// All that feed() leaves behind, but the scratch of paths, fields and tokens.
 std::string words(const Step& step, const RequestState& s) {
   // How much of a refused request was taken depends on the cuts.

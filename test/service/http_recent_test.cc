@@ -13,10 +13,6 @@
 namespace tidegate::http {
 namespace {
 
-std::span<const std::uint8_t> octets(std::string_view text) {
-  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
-}
-
 class Recent : public testing::Test {
  protected:
   /// Learns the request whatever was learnt before.

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,6 +13,10 @@
 #include "service/http_words.hh"
 
 namespace tidegate::http {
+
+inline std::span<const std::uint8_t> octets(std::string_view text) {
+  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
+}
 
 inline const Paths& test_paths() {
   static const Paths paths(std::vector<std::string>{"/", "/a", "/a/b", "/ab", "/health", "/redirect/to/somewhere"});

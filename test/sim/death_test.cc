@@ -3,15 +3,11 @@
 
 #include <cstdlib>
 
+#include "../support/effort.hh"
 #include "transfer.hh"
 
 namespace tidegate {
 namespace {
-
-std::uint64_t number_from(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
-}
 
 template <class Body>
 void for_seeds(std::uint64_t count, Body body) {

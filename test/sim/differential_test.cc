@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "../support/effort.hh"
 #include "base/bytes.hh"
 #include "base/rng.hh"
 #include "sim/host.hh"
@@ -321,21 +322,12 @@ class Comparison {
   std::deque<Octets> past_;
 };
 
-std::uint64_t number_from(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
-}
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr std::uint64_t kDefaultSegments = 100'000;
-#else
-constexpr std::uint64_t kDefaultSegments = 1'000'000;
-#endif
+std::uint64_t segments_wanted() { return effort("segments", 1'000'000, 100'000, "SEGMENTS"); }
 constexpr std::uint64_t kSegmentsPerSeed = 20'000;
 
 TEST(Lanes, DoWhatTheReferenceDoes) {
   const std::uint64_t only = number_from("SEED", 0);
-  const std::uint64_t wanted = only != 0 ? 1 : number_from("SEGMENTS", kDefaultSegments);
+  const std::uint64_t wanted = only != 0 ? 1 : segments_wanted();
   Outcome sum;
   for (std::uint64_t seed = only != 0 ? only : 1; sum.segments < wanted; ++seed) {
     Comparison comparison(seed, [](ShardConfig& config) { config.tcp.lanes = false; });
@@ -359,7 +351,7 @@ TEST(Lanes, DoWhatTheReferenceDoes) {
 // In one shard no connection is ever at rest, in the other each is whenever it can be.
 TEST(Rest, ChangesNothing) {
   const std::uint64_t only = number_from("SEED", 0);
-  const std::uint64_t wanted = only != 0 ? 1 : number_from("SEGMENTS", kDefaultSegments);
+  const std::uint64_t wanted = only != 0 ? 1 : segments_wanted();
   std::uint64_t segments = 0;
   std::uint64_t rested = 0;
   for (std::uint64_t seed = only != 0 ? only : 1; segments < wanted; ++seed) {

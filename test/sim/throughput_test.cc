@@ -14,6 +14,7 @@
 #include <sstream>
 #include <string>
 
+#include "../support/effort.hh"
 #include "pair.hh"
 
 namespace tidegate {
@@ -81,13 +82,6 @@ double goodput(std::uint64_t seed, double loss_percent, const Sender& sender) {
   return static_cast<double>(received) / (pair.world.now() - start).as_seconds();
 }
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-/// The numbers are the same with sanitizers, which take a hundred seconds for all of them.
-constexpr bool kSanitized = true;
-#else
-constexpr bool kSanitized = false;
-#endif
-
 using Table = std::map<std::pair<std::string, std::string>, double>;
 
 std::string text_of(double loss_percent) {
@@ -101,6 +95,7 @@ Table measure() {
   Table table;
   for (const Sender& sender : kSenders) {
     for (const double loss : kLossPercent) {
+      // The numbers are the same with sanitizers, which take a hundred seconds for all of them.
       if (kSanitized && loss != 1) continue;
       std::array<double, kRuns> runs{};
       for (unsigned i = 0; i < kRuns; ++i) runs[i] = goodput(100 + i, loss, sender);

@@ -12,8 +12,6 @@ TG_FAMILY_SUITE(Rfc9438_5_8);
 TG_FAMILY_SUITE(Rfc5681_4_1);
 TG_FAMILY_SUITE(Pacing);
 
-std::uint32_t mss_of(Family family) { return family == Family::kV4 ? 1460 : 1440; }
-
 std::uint32_t drain(Ladder& l) {
   std::uint32_t octets = 0;
   while (const auto sent = l.next()) octets += static_cast<std::uint32_t>(sent->data.size());

@@ -13,13 +13,6 @@ TG_FAMILY_SUITE(Rfc9293_3_10_7_4_Text);
 TG_FAMILY_SUITE(Rfc5681);
 TG_FAMILY_SUITE(Rfc6582);
 
-/// The largest segment between a ladder's peer, whose SYN says 1460, and the shard.
-std::uint32_t mss_of(Family family) { return family == Family::kV4 ? 1460 : 1440; }
-
-std::span<const std::uint8_t> octets(const std::string& text) {
-  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
-}
-
 std::string pattern(std::size_t n) {
   std::string text(n, ' ');
   for (std::size_t i = 0; i < n; ++i) text[i] = static_cast<char>('A' + i % 57);

@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -256,6 +257,16 @@ class Ladder {
   bool answer_neighbours_ = true;
   ConnectionId active_id_;
 };
+
+/// The largest segment between a ladder's peer, whose SYN says 1460, and the shard.
+inline std::uint32_t mss_of(Family family) { return family == Family::kV4 ? 1460 : 1440; }
+/// The IP and the TCP header without options, and the segment that fills an Ethernet frame with them.
+inline std::uint32_t header_octets(const Ladder& l) { return l.shard_address().is_v4() ? 40 : 60; }
+inline std::uint32_t full_segment(const Ladder& l) { return 1500 - header_octets(l); }
+
+inline std::span<const std::uint8_t> octets(const std::string& text) {
+  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
+}
 
 /// Tests of one RFC section, for both families: TG_FAMILY_SUITE(Rfc9293_3_10_7_1); TEST_P(Rfc9293_3_10_7_1, ...).
 class FamilyTest : public testing::TestWithParam<Family> {

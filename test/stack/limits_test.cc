@@ -9,10 +9,6 @@ namespace {
 
 TG_FAMILY_SUITE(Limits);
 
-std::span<const std::uint8_t> octets(const std::string& text) {
-  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
-}
-
 TEST_P(Limits, OutOfOrderDataNeverStarvesTheDataThatWouldFreeIt) {
   LadderSetup s = setup();
   s.adjust = [](ShardConfig& config) { config.limits.buffers = 64; };

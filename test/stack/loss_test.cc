@@ -12,8 +12,6 @@ TG_FAMILY_SUITE(Rfc6691);
 TG_FAMILY_SUITE(Rfc3042);
 TG_FAMILY_SUITE(Rfc9293_3_8_6_1);
 
-std::uint32_t mss_of(Family family) { return family == Family::kV4 ? 1460 : 1440; }
-
 LadderSetup sack_setup(Family family) {
   LadderSetup s;
   s.family = family;

@@ -10,8 +10,6 @@ namespace {
 TG_FAMILY_SUITE(QuickAck);
 TG_FAMILY_SUITE(Rfc5681_4_2);
 
-std::uint32_t mss_of(Family family) { return family == Family::kV4 ? 1460 : 1440; }
-
 LadderSetup quick_setup(Family family) {
   LadderSetup s;
   s.family = family;

@@ -8,14 +8,11 @@ namespace {
 TG_FAMILY_SUITE(Rfc8201);
 TG_FAMILY_SUITE(Rfc5927_7);
 
-std::uint32_t headers(const Ladder& l) { return l.shard_address().is_v4() ? 40 : 60; }
-std::uint16_t full(const Ladder& l) { return static_cast<std::uint16_t>(1500 - headers(l)); }
-
 /// Three full segments and a bit in flight on a young connection. The ladder's peer announces the family's own MSS.
 void fill(Ladder& l) {
   l.established();
-  l.write(std::string(3u * full(l) + 100, 'm'));
-  for (std::uint32_t i = 0; i < 3; ++i) l.expect(seg(kAck).seq(1 + i * full(l)).len(full(l)));
+  l.write(std::string(3u * full_segment(l) + 100, 'm'));
+  for (std::uint32_t i = 0; i < 3; ++i) l.expect(seg(kAck).seq(1 + i * full_segment(l)).len(full_segment(l)));
 }
 void expect_cut(Ladder& l, std::uint32_t seq, std::uint32_t to, std::uint32_t mss) {
   for (; seq < to; seq += std::min(mss, to - seq)) l.expect(seg(kAck).seq(seq).len(std::min(mss, to - seq)));
@@ -28,9 +25,9 @@ TEST_P(Rfc8201, TooBigCutsWhatIsInFlightAnewAndAtOnce) {
   ConnectionInfo before;
   l.act([&](Connections& c) { EXPECT_TRUE(c.info(l.id(), before)); });
   send_icmp(l, too_big(l, 1400, 1, 1500));
-  const std::uint32_t mss = 1400 - headers(l);
+  const std::uint32_t mss = 1400 - header_octets(l);
   // No loss recovery: the window stays what it was (RFC 1191 6.5, RFC 8201 5.4).
-  expect_cut(l, 1, 1 + 3u * full(l) + 100, mss);
+  expect_cut(l, 1, 1 + 3u * full_segment(l) + 100, mss);
   ConnectionInfo after;
   l.act([&](Connections& c) { EXPECT_TRUE(c.info(l.id(), after)); });
   EXPECT_EQ(after.mss, mss);
@@ -44,8 +41,8 @@ TEST_P(Rfc8201, ReportsAboutTheRestOfTheFlightChangeNothing) {
   fill(l);
   send_icmp(l, too_big(l, 1400, 1, 1500));
   l.forget_sent();
-  send_icmp(l, too_big(l, 1400, 1 + full(l), 1500));
-  send_icmp(l, too_big(l, 1450, 1 + full(l), 1500));
+  send_icmp(l, too_big(l, 1400, 1 + full_segment(l), 1500));
+  send_icmp(l, too_big(l, 1450, 1 + full_segment(l), 1500));
   l.expect_nothing();
   EXPECT_EQ(l.dropped(Drop::kIcmpBadMtu), 2u);
 }
@@ -67,19 +64,19 @@ TEST_P(Rfc8201, NextConnectionToTheSameHostStartsRight) {
     l.forget_sent();
     return info.mss;
   };
-  EXPECT_EQ(mss_of_next(41'000), 1400 - headers(l));
+  EXPECT_EQ(mss_of_next(41'000), 1400 - header_octets(l));
   // RFC 1191 6.3: after ten minutes larger ones are tried again.
   l.advance(Duration::ms(9 * 60'000));
-  EXPECT_EQ(mss_of_next(41'001), 1400 - headers(l));
+  EXPECT_EQ(mss_of_next(41'001), 1400 - header_octets(l));
   l.advance(Duration::ms(61'000));
-  EXPECT_EQ(mss_of_next(41'002), full(l));
+  EXPECT_EQ(mss_of_next(41'002), full_segment(l));
 }
 
 TEST_P(Rfc5927_7, ForgedReportsAreDropped) {
   Ladder l(setup());
   fill(l);
   send_icmp(l, too_big(l, 1400, 0, 1500));
-  send_icmp(l, too_big(l, 1400, 1 + 3u * full(l), 1500));
+  send_icmp(l, too_big(l, 1400, 1 + 3u * full_segment(l), 1500));
   EXPECT_EQ(l.dropped(Drop::kIcmpBadSequence), 2u);
   // What would have fitted was not refused, and a report never raises the estimate.
   send_icmp(l, too_big(l, 1400, 1, 1400));
@@ -97,23 +94,23 @@ TEST(Rfc8201_4, MtuBelowTheMinimumIsDiscarded) {
   l.expect_nothing();
   EXPECT_EQ(l.dropped(Drop::kIcmpBadMtu), 1u);
   send_icmp(l, too_big(l, 1280, 1, 1500));
-  expect_cut(l, 1, 1 + 3u * full(l) + 100, 1220);
+  expect_cut(l, 1, 1 + 3u * full_segment(l) + 100, 1220);
 }
 
 TEST(Rfc1191_7, RouterWithoutAnMtuMeansTheNextPlateau) {
   Ladder l(Family::kV4);
   fill(l);
   send_icmp(l, too_big(l, 0, 1, 1500));
-  expect_cut(l, 1, 1 + 3u * full(l) + 100, 1492 - 40);
+  expect_cut(l, 1, 1 + 3u * full_segment(l) + 100, 1492 - 40);
   send_icmp(l, too_big(l, 0, 1, 1492));
-  expect_cut(l, 1, 1 + 3u * full(l) + 100, 1006 - 40);
+  expect_cut(l, 1, 1 + 3u * full_segment(l) + 100, 1006 - 40);
 }
 
 TEST(Rfc1191_3, NoReportGoesBelowTheLeastMtu) {
   Ladder l(Family::kV4);
   fill(l);
   send_icmp(l, too_big(l, 100, 1, 1500));
-  expect_cut(l, 1, 1 + 3u * full(l) + 100, 552 - 40);
+  expect_cut(l, 1, 1 + 3u * full_segment(l) + 100, 552 - 40);
 }
 
 TEST_P(Rfc8201, TimestampsCountAsHeaders) {
@@ -122,9 +119,9 @@ TEST_P(Rfc8201, TimestampsCountAsHeaders) {
   Ladder l(s);
   l.established();
   l.write(std::string(2000, 'm'));
-  l.expect(seg(kAck).seq(1).len(full(l) - 12u));
+  l.expect(seg(kAck).seq(1).len(full_segment(l) - 12u));
   send_icmp(l, too_big(l, 1400, 1, 1500));
-  l.expect(seg(kAck).seq(1).len(1400u - headers(l) - 12u));
+  l.expect(seg(kAck).seq(1).len(1400u - header_octets(l) - 12u));
 }
 
 }  // namespace

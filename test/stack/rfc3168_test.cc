@@ -13,7 +13,6 @@ TG_FAMILY_SUITE(Rfc3168_6_1_3);
 TG_FAMILY_SUITE(Rfc3168_6_1_5);
 
 constexpr unsigned kEcnBits = kEce | kCwr;
-std::uint32_t mss_of(Family family) { return family == Family::kV4 ? 1460 : 1440; }
 unsigned ecn_bits(const Sent& sent) { return sent.tcp.flags & kEcnBits; }
 
 LadderSetup ecn_setup(Family family, TcpConfig::Ecn ecn) {

@@ -10,8 +10,6 @@ namespace {
 TG_FAMILY_SUITE(Rfc4821);
 TG_FAMILY_SUITE(Rfc5927_7_2);
 
-std::uint32_t headers(const Ladder& l) { return l.shard_address().is_v4() ? 40 : 60; }
-std::uint32_t full(const Ladder& l) { return 1500 - headers(l); }
 std::uint32_t base(const Ladder& l) { return l.shard_address().is_v4() ? 1024 : 1220; }
 
 const std::string& plenty() {
@@ -42,7 +40,7 @@ std::uint32_t receive(Ladder& l, std::uint32_t mtu, bool sack = false, Duration 
       continue;
     }
     const auto len = static_cast<std::uint32_t>(sent->data.size());
-    if (len == 0 || len + headers(l) > mtu) continue;
+    if (len == 0 || len + header_octets(l) > mtu) continue;
     if (sent->seq > next) ahead[sent->seq] = std::max(ahead[sent->seq], len);
     if (sent->seq <= next) next = std::max(next, sent->seq + len);
     while (!ahead.empty() && ahead.begin()->first <= next) {
@@ -71,7 +69,7 @@ TEST_P(Rfc4821, RepeatedTimeoutsOfFullSegmentsAreABlackHole) {
   std::vector<std::size_t> sizes;
   while (const auto sent = l.next()) sizes.push_back(sent->data.size());
   ASSERT_GE(sizes.size(), 3u);
-  EXPECT_EQ(sizes.front(), full(l));
+  EXPECT_EQ(sizes.front(), full_segment(l));
   EXPECT_EQ(sizes.back(), base(l)) << "the third timeout";
   EXPECT_EQ(l.count(TcpCounter::kPathMtuBlackHoles), 1u);
 }
@@ -82,7 +80,7 @@ TEST_P(Rfc4821, SearchFindsWhatABlackHoleLetsThrough) {
   send_plenty(l);
   EXPECT_EQ(receive(l, 1400), plenty().size());
   EXPECT_EQ(l.count(TcpCounter::kPathMtuBlackHoles), 1u);
-  const std::uint32_t size = info_of(l).mss + headers(l);
+  const std::uint32_t size = info_of(l).mss + header_octets(l);
   EXPECT_LE(size, 1400u);
   EXPECT_GT(size, 1392u);
 }
@@ -95,7 +93,7 @@ TEST_P(Rfc4821, OffStaysLarge) {
   send_plenty(l);
   l.forget_sent();
   l.advance(Duration::ms(3000));
-  while (const auto sent = l.next()) EXPECT_EQ(sent->data.size(), full(l));
+  while (const auto sent = l.next()) EXPECT_EQ(sent->data.size(), full_segment(l));
   EXPECT_EQ(l.count(TcpCounter::kPathMtuBlackHoles), 0u);
 }
 
@@ -105,7 +103,7 @@ TEST_P(Rfc4821, SmallSegmentsMakeNoBlackHole) {
   l.write("small");
   l.advance(Duration::ms(5000));
   EXPECT_EQ(l.count(TcpCounter::kPathMtuBlackHoles), 0u);
-  EXPECT_EQ(info_of(l).mss, full(l));
+  EXPECT_EQ(info_of(l).mss, full_segment(l));
 }
 
 TEST_P(Rfc4821, OnStartsSmallAndGrowsToWhatTheLinkCarries) {
@@ -116,7 +114,7 @@ TEST_P(Rfc4821, OnStartsSmallAndGrowsToWhatTheLinkCarries) {
   EXPECT_EQ(info_of(l).mss, base(l));
   send_plenty(l);
   EXPECT_EQ(receive(l, 1500), plenty().size());
-  EXPECT_GT(info_of(l).mss, full(l) - 8);
+  EXPECT_GT(info_of(l).mss, full_segment(l) - 8);
   EXPECT_GT(l.count(TcpCounter::kMtuProbesAcked), 0u);
   EXPECT_EQ(l.count(TcpCounter::kMtuProbesLost), 0u);
 }
@@ -135,8 +133,8 @@ void expect_probes_without_harm(LadderSetup s, bool sack) {
   EXPECT_EQ(l.count(TcpCounter::kRetransmitTimeouts), 0u);
   EXPECT_EQ(l.count(TcpCounter::kFastRetransmits), 0u);
   EXPECT_GE(after.cwnd_bytes, before);
-  EXPECT_GT(after.mss + headers(l), 1342u);
-  EXPECT_LE(after.mss + headers(l), 1350u);
+  EXPECT_GT(after.mss + header_octets(l), 1342u);
+  EXPECT_LE(after.mss + header_octets(l), 1350u);
 }
 
 TEST_P(Rfc4821, LostProbeLeavesTheWindowAlone) { expect_probes_without_harm(setup(), false); }
@@ -150,8 +148,8 @@ TEST_P(Rfc4821, SearchFindsWhatABlackHoleLetsThroughWithSackToo) {
   send_plenty(l);
   EXPECT_EQ(receive(l, 1400, true), plenty().size());
   EXPECT_EQ(l.count(TcpCounter::kPathMtuBlackHoles), 1u);
-  EXPECT_LE(info_of(l).mss + headers(l), 1400u);
-  EXPECT_GT(info_of(l).mss + headers(l), 1392u);
+  EXPECT_LE(info_of(l).mss + header_octets(l), 1400u);
+  EXPECT_GT(info_of(l).mss + header_octets(l), 1392u);
 }
 
 // A router that does speak ends the probe sooner.
@@ -166,8 +164,8 @@ TEST_P(Rfc4821, ReportAboutAProbeEndsIt) {
     if (sent->data.size() > base(l)) probe = sent;
   }
   ASSERT_TRUE(probe);
-  const std::uint32_t mtu = base(l) + headers(l) + 10;
-  send_icmp(l, too_big(l, mtu, probe->seq, static_cast<std::uint16_t>(probe->data.size() + headers(l))));
+  const std::uint32_t mtu = base(l) + header_octets(l) + 10;
+  send_icmp(l, too_big(l, mtu, probe->seq, static_cast<std::uint16_t>(probe->data.size() + header_octets(l))));
   l.expect(seg(kAck).seq(probe->seq).len(base(l)));
   EXPECT_EQ(l.count(TcpCounter::kMtuProbesLost), 1u);
 }
@@ -191,9 +189,9 @@ TEST_P(Rfc4821, ReportAboutAProbeAndASackInOneBurst) {
   const auto len = static_cast<std::uint32_t>(probe->data.size());
   ASSERT_GT(end, probe->seq + len);
   const std::uint32_t before = info_of(l).cwnd_bytes;
-  l.send_frames(
-      {icmp_frame(l, too_big(l, base(l) + headers(l) + 10, probe->seq, static_cast<std::uint16_t>(len + headers(l)))),
-       l.build(seg(kAck).ack(probe->seq).sack(probe->seq + len, end))});
+  l.send_frames({icmp_frame(l, too_big(l, base(l) + header_octets(l) + 10, probe->seq,
+                                       static_cast<std::uint16_t>(len + header_octets(l)))),
+                 l.build(seg(kAck).ack(probe->seq).sack(probe->seq + len, end))});
   std::uint32_t octets = 0;
   while (const auto sent = l.next()) octets += static_cast<std::uint32_t>(sent->data.size());
   EXPECT_LE(info_of(l).cwnd_bytes, 2 * before);
@@ -205,38 +203,38 @@ TEST_P(Rfc4821, ReportAboutAProbeAndASackInOneBurst) {
 TEST_P(Rfc5927_7_2, ReportAboutAConnectionThatWorksWaitsForATimeout) {
   Ladder l(setup());
   l.established();
-  l.write(std::string(full(l), 'a'));
-  l.expect(seg(kAck).seq(1).len(full(l)));
+  l.write(std::string(full_segment(l), 'a'));
+  l.expect(seg(kAck).seq(1).len(full_segment(l)));
   l.send(seg(kAck));
-  l.write(std::string(full(l), 'b'));
-  l.expect(seg(kAck).seq(1 + full(l)).len(full(l)));
+  l.write(std::string(full_segment(l), 'b'));
+  l.expect(seg(kAck).seq(1 + full_segment(l)).len(full_segment(l)));
   const std::uint32_t before = info_of(l).cwnd_bytes;
-  send_icmp(l, too_big(l, 1400, 1 + full(l), 1500));
+  send_icmp(l, too_big(l, 1400, 1 + full_segment(l), 1500));
   l.expect_nothing();
   EXPECT_EQ(l.count(TcpCounter::kPathMtuDeferred), 1u);
-  EXPECT_EQ(info_of(l).mss, full(l));
+  EXPECT_EQ(info_of(l).mss, full_segment(l));
   l.advance(Duration::ms(250));
   std::vector<std::size_t> sizes;
   while (const auto sent = l.next()) sizes.push_back(sent->data.size());
   ASSERT_GE(sizes.size(), 2u);
-  EXPECT_EQ(sizes[sizes.size() - 2], 1400 - headers(l));
-  EXPECT_EQ(info_of(l).mss, 1400 - headers(l));
+  EXPECT_EQ(sizes[sizes.size() - 2], 1400 - header_octets(l));
+  EXPECT_EQ(info_of(l).mss, 1400 - header_octets(l));
   EXPECT_EQ(info_of(l).cwnd_bytes, before) << "it was size, not congestion";
 }
 
 TEST_P(Rfc5927_7_2, WhatComesThroughProvesTheReportWrong) {
   Ladder l(setup());
   l.established();
-  l.write(std::string(full(l), 'a'));
+  l.write(std::string(full_segment(l), 'a'));
   l.send(seg(kAck));
-  l.write(std::string(full(l), 'b'));
-  send_icmp(l, too_big(l, 600, 1 + full(l), 1500));
+  l.write(std::string(full_segment(l), 'b'));
+  send_icmp(l, too_big(l, 600, 1 + full_segment(l), 1500));
   EXPECT_EQ(l.count(TcpCounter::kPathMtuDeferred), l.shard_address().is_v4() ? 1u : 0u);
   l.send(seg(kAck));
   l.forget_sent();
-  l.write(std::string(full(l), 'c'));
+  l.write(std::string(full_segment(l), 'c'));
   l.advance(Duration::ms(300));
-  while (const auto sent = l.next()) EXPECT_EQ(sent->data.size(), full(l));
+  while (const auto sent = l.next()) EXPECT_EQ(sent->data.size(), full_segment(l));
   EXPECT_EQ(l.count(TcpCounter::kPathMtuLowered), 0u);
 }
 

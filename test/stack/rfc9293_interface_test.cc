@@ -21,10 +21,6 @@ TG_FAMILY_SUITE(Rfc6298_5_7);
 TG_FAMILY_SUITE(Rfc6528_3);
 TG_FAMILY_SUITE(Rfc5681_3_1);
 
-std::span<const std::uint8_t> octets(const std::string& text) {
-  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
-}
-
 // MUST-42: LISTEN while a connection block with the same local port is in SYN-SENT; MUST-41: which it does not touch.
 TEST_P(Rfc9293_3_9_1_1, ListenBesideASynSentWithTheSamePort) {
   Ladder l(setup());

@@ -91,7 +91,7 @@ class WaitingForNeighbours : public ::testing::Test {
                    arrived.push_back({n, load(frame.data + 24)});
                  }};
   TxBurst out{pool.backend()};
-  Neighbours neighbours{4096, kPlaces, local, HashKey{1, 2}, drops, &memory};
+  ::tidegate::Neighbours neighbours{4096, kPlaces, local, HashKey{1, 2}, drops, &memory};
 };
 
 TEST_F(WaitingForNeighbours, AllThatHasRoomArrivesInPortionsAndInOrder) {

@@ -7,14 +7,14 @@
 namespace tidegate {
 namespace {
 
-constexpr std::uint32_t kMss = 1000;
+constexpr std::uint32_t kSmallMss = 1000;
 constexpr SeqNum kUna(5000);
 
 /// One record of three segments in flight, as when the MSS has become smaller since it was sent.
 class OneLargeRecord {
  public:
   OneLargeRecord() : board_(64, std::pmr::get_default_resource()) {
-    EXPECT_TRUE(board_.append(state_, kUna, kUna + 3 * kMss, 0));
+    EXPECT_TRUE(board_.append(state_, kUna, kUna + 3 * kSmallMss, 0));
   }
   ~OneLargeRecord() { board_.clear(state_); }
   OneLargeRecord(const OneLargeRecord&) = delete;
@@ -24,8 +24,8 @@ class OneLargeRecord {
   std::uint32_t sack(std::uint32_t left, std::uint32_t right) {
     AckNews news;
     unsigned budget = 100;
-    (void)board_.sack(state_, {kUna + left, kUna + right}, kMss, budget, news);
-    EXPECT_TRUE(board_.consistent(state_, kUna, kUna + 3 * kMss));
+    (void)board_.sack(state_, {kUna + left, kUna + right}, kSmallMss, budget, news);
+    EXPECT_TRUE(board_.consistent(state_, kUna, kUna + 3 * kSmallMss));
     return news.sacked;
   }
   [[nodiscard]] std::uint32_t records() const { return state_.records; }

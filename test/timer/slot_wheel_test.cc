@@ -27,7 +27,7 @@ struct Entries {
   std::vector<std::uint64_t> deadline;
 };
 
-constexpr std::uint64_t kEpoch = std::uint64_t{1} << 32;
+constexpr std::uint64_t kSlotEpoch = std::uint64_t{1} << 32;
 
 std::uint32_t cut(std::uint64_t tick) { return static_cast<std::uint32_t>(tick); }
 
@@ -36,7 +36,7 @@ TEST(SlotWheel, NeverEarlyAndAtMostOneSlotLate) {
     for (const std::uint32_t slots : {1u, 2u, 61u, 64u, 65u, 130u}) {
       SCOPED_TRACE(testing::Message() << "width " << width << " slots " << slots);
       Rng rng(width * 1000 + slots);
-      std::uint64_t now = kEpoch + 0xffff'ffff - std::uint64_t{width} * slots / 2;
+      std::uint64_t now = kSlotEpoch + 0xffff'ffff - std::uint64_t{width} * slots / 2;
       PageResource memory;
       SlotWheel wheel(slots, width, cut(now), &memory);
       Entries entries(500);
@@ -114,7 +114,7 @@ TEST(SlotWheel, BudgetSplitsASlotAndLosesNothing) {
 TEST(SlotWheel, PushesFromWithinExpireGoRound) {
   // A restarted entry pushes itself again three times, as a TIME_WAIT entry does that saw its peer's FIN again.
   PageResource memory;
-  std::uint64_t now = kEpoch + 0xffff'fff0;
+  std::uint64_t now = kSlotEpoch + 0xffff'fff0;
   SlotWheel wheel(16, 4, cut(now), &memory);
   Entries entries(50);
   std::vector<unsigned> lives(50, 4);
@@ -132,7 +132,7 @@ TEST(SlotWheel, PushesFromWithinExpireGoRound) {
         wheel.push(id, cut(entries.deadline[id]), entries.next());
       }
     });
-    ASSERT_LT(now, kEpoch + 0x1'0000'1000);
+    ASSERT_LT(now, kSlotEpoch + 0x1'0000'1000);
   }
   EXPECT_EQ(calls, 200u);
   EXPECT_EQ(*std::max_element(lives.begin(), lives.end()), 0u);
