@@ -121,6 +121,7 @@ int run_serve(const ServeOptions& options) {
   const Snapshot last = take_snapshot(runtime, {});
   const auto closed = session->close();
   Summary summary = summarize("tidegate serve", first, last, nullptr, 0, runtime.leaked_mbufs());
+  summary.mbufs_kept_by_devices = runtime.mbufs_kept_by_devices();
   summary.services = service_counters(*session->plan().services);
   for (const auto& [end, what] : {std::pair{&stopped, "stop"}, std::pair{&closed, "close"}}) {
     if (!end->ok()) summary.problems.push_back(fmt::format("{}: {}", what, end->error().message));

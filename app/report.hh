@@ -3,6 +3,7 @@
 /// arithmetic is tested without devices.
 /// Ownership: values. Thread rule: main thread. Units: ns inside, human units in text; JSON names carry theirs.
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
@@ -28,6 +29,7 @@ struct GroupSnapshot {
   std::uint64_t mailbox_out = 0;
   std::uint64_t rss_mismatches = 0;
   std::uint64_t receive_holds = 0;
+  std::array<std::uint64_t, WorkerStats::kBurstBuckets> rx_bursts{};
   PortStats port;
 };
 
@@ -95,6 +97,7 @@ struct Summary {
   /// Service counters, summed over workers: "server http requests".
   std::vector<NamedCounter> services;
   std::uint64_t leaked_mbufs = 0;
+  std::uint64_t mbufs_kept_by_devices = 0;
   RuntimeMemory memory;
   /// What made the run a failure; empty when it was good.
   std::vector<std::string> problems;

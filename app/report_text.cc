@@ -79,7 +79,10 @@ std::string left_over(const Summary& s) {
                        g.name, format_count(g.shard.connections), format_count(g.shard.buffers_in_use),
                        format_count(g.shard.time_wait), g.shard.time_wait > 0 ? " (as it should be: for 2MSL)" : "");
   }
-  return out + fmt::format("  {:<20} {} packet buffers\n", "", format_count(s.leaked_mbufs));
+  out += fmt::format("  {:<20} {} packet buffers\n", "", format_count(s.leaked_mbufs));
+  if (s.mbufs_kept_by_devices == 0) return out;
+  return out + fmt::format("  {:<20} {} packet buffers in the rings of devices, which their drivers do not give back\n",
+                           "", format_count(s.mbufs_kept_by_devices));
 }
 
 nlohmann::ordered_json group_json(const GroupSnapshot& g) {
@@ -96,6 +99,12 @@ nlohmann::ordered_json group_json(const GroupSnapshot& g) {
   out["mailbox_frames"] = g.mailbox_out;
   out["rss_mismatches"] = g.rss_mismatches;
   out["receive_holds"] = g.receive_holds;
+  // By how many frames a poll of the device found; what found none is left out, it says how long the run was.
+  for (unsigned i = 1; i < g.rx_bursts.size(); ++i) {
+    const unsigned from = 1u << (i - 1);
+    const bool one_size = i == 1 || from == kMaxBurst;
+    out["rx_bursts"][one_size ? fmt::format("{}", from) : fmt::format("{}-{}", from, 2 * from - 1)] = g.rx_bursts[i];
+  }
   for (std::size_t i = 0; i < kTcpStateCount; ++i) {
     out["states_entered"][std::string(kTcpStateNames[i])] = g.shard.tcp.entered[i];
   }
@@ -185,6 +194,7 @@ nlohmann::ordered_json summary_json(const Summary& s) {
   out["services"] = nlohmann::ordered_json::object();
   for (const NamedCounter& c : s.services) out["services"][c.name] = c.value;
   out["leaked_packet_buffers"] = s.leaked_mbufs;
+  out["packet_buffers_kept_by_devices"] = s.mbufs_kept_by_devices;
   out["memory"] = {{"bytes", s.memory.bytes}, {"populated_bytes", s.memory.populated_bytes}};
   out["notes"] = s.notes;
   out["problems"] = s.problems;

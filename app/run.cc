@@ -163,12 +163,45 @@ std::vector<NamedCounter> service_counters(const ServiceSet& services) {
   return sum_services(named);
 }
 
+/// A load that begins before its peer is there would count waiting as failing.
+Result<void> await_links(Session& session, const Output& output) {
+  Runtime& runtime = session.runtime();
+  const auto& groups = session.plan().runtime.groups;
+  const auto longest = std::max_element(groups.begin(), groups.end(), [](const auto& a, const auto& b) {
+    return a.port.link_wait_ms < b.port.link_wait_ms;
+  });
+  const Duration patience = Duration::ms(longest->port.link_wait_ms);
+  const bool required = std::any_of(groups.begin(), groups.end(), [](const auto& g) { return g.port.link_required; });
+  const Instant begun = Runtime::now();
+  bool said = false;
+  while (true) {
+    const std::vector<std::string> down = runtime.links_down();
+    if (down.empty()) return {};
+    const Duration waited = Runtime::now() - begun;
+    const std::string names = fmt::format("{}", fmt::join(down, ", "));
+    if (stop_signals() > 0) return Error{fmt::format("stopped while waiting for the peer of {}", names)};
+    if (waited >= patience) {
+      if (!required) return {};
+      return Error{
+          fmt::format("nobody came to the other end of {} within port.link_wait_ms = {}; start the server first, "
+                      "raise link_wait_ms, or set port.link_required to false to begin without it",
+                      names, format_duration(patience))};
+    }
+    if (!said && waited > Duration::ms(200)) {
+      output.line(fmt::format("waiting for the peer of {}, at most {}", names, format_duration(patience)));
+      said = true;
+    }
+    pause_for(Duration::ms(10));
+  }
+}
+
 Result<Summary> run_load(Session& session, const std::string& command, std::uint64_t asked, const LoadTimes& times,
                          const Output& output, bool quiet) {
   Runtime& runtime = session.runtime();
   const auto& clients = session.plan().services->clients;
-  const auto started = runtime.start();
-  if (!started) return started.error();
+  if (const auto started = runtime.start_devices(); !started) return started.error();
+  if (const auto there = await_links(session, output); !there) return there.error();
+  if (const auto started = runtime.start(); !started) return started.error();
   session.describe(output);
   const Snapshot first = take_snapshot(runtime, clients);
   Snapshot before = first;
@@ -211,6 +244,7 @@ Result<Summary> run_load(Session& session, const std::string& command, std::uint
   auto results = merge_results(clients);
   const auto closed = session.close();
   Summary summary = summarize(command, first, last, results.get(), asked, runtime.leaked_mbufs());
+  summary.mbufs_kept_by_devices = runtime.mbufs_kept_by_devices();
   summary.services = service_counters(*session.plan().services);
   if (!closed) summary.problems.push_back(closed.error().message);
   return summary;

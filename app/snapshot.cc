@@ -32,6 +32,7 @@ Snapshot take_snapshot(const Runtime& runtime, const std::vector<std::shared_ptr
     group.mailbox_out += stats.mailbox_out;
     group.rss_mismatches += stats.rss_mismatches;
     group.receive_holds += stats.receive_holds;
+    for (std::size_t i = 0; i < group.rx_bursts.size(); ++i) group.rx_bursts[i] += stats.rx_bursts[i];
   }
   for (const auto& client : clients) {
     // Closed first: a connection that opens and closes in between is then never closed but not opened.

@@ -17,7 +17,8 @@ CLIENT_MAC = bytes.fromhex('025447000002')
 
 def testpmd(world, name, cpu, vdevs, mode, *words):
     """testpmd with one forwarding core, which prints its rates once a second until it is stopped."""
-    memory = ['--in-memory', '--single-file-segments'] if world.huge else ['--no-huge', '-m', 512]
+    memory = ['--in-memory', '--single-file-segments'] if world.huge else [
+        '--no-huge', '--single-file-segments', '-m', 512]
     return world.start(
         name, 'dpdk-testpmd', '--lcores', f'0@({world.server_cpu},{world.client_cpu}),1@{cpu}', *memory, '--no-pci',
         '--no-telemetry', f'--file-prefix=rates-{name}', *(f'--vdev={v}' for v in vdevs), '--', '--nb-cores=1',
@@ -47,9 +48,20 @@ def ceiling(kind):
     """flowgen against macswap, 64 octets: what a program that does nothing carries over the device."""
     def case(world):
         server_device, client_device = tidegate.devices(world, kind)
-        server = testpmd(world, 'macswap', world.server_cpu, [server_device[0]], 'macswap')
-        server.wait_for('packet forwarding', 30)
-        client = testpmd(world, 'flowgen', world.client_cpu, [client_device[0]], 'flowgen', '--txpkts=64')
+
+        def macswap():
+            program = testpmd(world, 'macswap', world.server_cpu, [server_device[0]], 'macswap')
+            program.wait_for('packet forwarding', 30)
+            return program
+
+        def flowgen():
+            program = testpmd(world, 'flowgen', world.client_cpu, [client_device[0]], 'flowgen', '--txpkts=64')
+            program.wait_for('packet forwarding', 30)
+            return program
+        if 'role=server' in client_device[0]:
+            client, server = flowgen(), macswap()
+        else:
+            server, client = macswap(), flowgen()
         result = measure(world, client, server)
         return {**result, 'connections_per_s_at_most': result['packets_per_s'] / 3}
     return case
@@ -93,7 +105,7 @@ def flood_capture(path, syns=4095, seed=2026):
 
 def flood(world, answerer):
     """testpmd passes an endless capture of SYNs to memif on one core; what comes back is counted and thrown away."""
-    server_device, client_device = tidegate.devices(world, 'memif')
+    server_device, client_device = tidegate.devices(world, 'memif-first')
     capture = flood_capture(world.folder / 'syns.pcap')
     if answerer == 'tidegate':
         server = tidegate.start_server(world, server_device, cookies='always', gateway='10.0.0.2',
@@ -218,18 +230,17 @@ def dperf(world, role):
 def dperf_serves(world, program, vdev):
     """`tidegate bench` goes first, since it has the memif server's role; its SYNs wait for dperf. dperf ends badly when
     its peer leaves, so what it printed until then is taken."""
-    patience = 45
     config = world.write('dperf.conf', DPERF.format(
         mode='server', cpu=world.server_cpu, duration=world.seconds + 60, local='10.0.0.1', peer='10.0.0.2',
         more='client 10.1.0.1 128\nserver 10.0.0.1 1\nlisten 80 1'))
-    argv, _ = tidegate.bench_argv(world, vdev, sources='10.1.0.1+128', seconds=patience + world.seconds)
+    argv, _ = tidegate.bench_argv(world, vdev, sources='10.1.0.1+128', seconds=tidegate.PATIENCE_S + world.seconds)
     # The first SYNs are repeated every second until dperf is there, not at ever longer intervals.
-    client = world.start('bench', *(a for a in argv if a != '--quiet'), '--set', 'tcp.rto_max_ms=1s', '--set',
+    client = world.start('bench', *argv, '--set', 'tcp.rto_max_ms=1s', '--set',
                          'tcp.syn_retries=31', '--set', 'bench.connect_timeout_ms=60s',
                          cpus=(world.client_cpu, world.server_cpu))
     time.sleep(0.3)
     server = world.start('dperf', 'stdbuf', '-oL', program, '-c', config)
-    end = time.monotonic() + patience
+    end = time.monotonic() + tidegate.PATIENCE_S
 
     def answered():
         return [n for n in tidegate.closed_each_second(client.err) if n > 0]
@@ -243,7 +254,8 @@ def dperf_serves(world, program, vdev):
     seconds = answered()
     if len(seconds) < 3:
         raise Failed(f'dperf answered for {len(seconds)} s only: {client.why()}')
-    result = {**tidegate.figures_of(summary), 'rate_per_s': statistics.median(seconds[1:][-world.seconds:]), **said}
+    steady = tidegate.steady(world, client.err)
+    result = {**tidegate.figures_of(summary), **steady, 'rate_per_s': steady['steady_per_s'], **said}
     ticks = sum(summary['groups'][0][key] for key in ('busy_cycles', 'idle_cycles')) / summary['seconds']
     if said['dperf_busy_percent']:
         result['server_cycles_per_connection'] = said['dperf_busy_percent'] / 100 * ticks / result['rate_per_s']

@@ -25,11 +25,12 @@ ARGUMENTS_ARE_GOOD = 10
 CASES = {
     'memory': (paths.memory, EVERY, 'server shard alone, frames in memory, no device'),
     'ring': (tidegate.ring, EVERY, 'net_ring in one process'),
-    'memif': (tidegate.over('memif'), EVERY, 'net_memif, two processes'),
+    'memif': (tidegate.over('memif'), EVERY, 'net_memif, two processes, no copies at the server'),
+    'memif-copies': (tidegate.over('memif-copies'), EVERY, 'the same with a copy of each packet, as dperf has it'),
+    'dperf-server': (functools.partial(others.dperf, role='server'), EVERY, 'dperf serves `tidegate bench`, net_memif'),
     'vhost': (tidegate.over('vhost'), EVERY, 'net_vhost and net_virtio_user, two processes'),
     'overload': (tidegate.overload, EVERY, 'net_memif, offered twice its best'),
     'kernel': (others.kernel, EVERY, "Linux's TCP over veth, epoll server and client"),
-    'dperf-server': (functools.partial(others.dperf, role='server'), EVERY, 'dperf serves `tidegate bench`, net_memif'),
     'dperf-client': (functools.partial(others.dperf, role='client'), EVERY, 'dperf loads `tidegate serve`, net_memif'),
     'testpmd-memif': (others.ceiling('memif'), EVERY, 'testpmd flowgen and macswap, 64 octets, net_memif'),
     'testpmd-vhost': (others.ceiling('vhost'), EVERY, 'the same over net_vhost and net_virtio_user'),
@@ -42,7 +43,8 @@ CASES = {
 }
 RATIOS = (
     ('memif to kernel', 'memif', 'kernel', 'rate_per_s'),
-    ('memif to dperf, same client', 'memif', 'dperf-server', 'rate_per_s'),
+    ('memif to dperf, same client', 'memif', 'dperf-server', 'steady_per_s'),
+    ('memif with copies to dperf, same client', 'memif-copies', 'dperf-server', 'steady_per_s'),
     ('vhost to memif', 'vhost', 'memif', 'rate_per_s'),
     ('SYN-ACKs to macswap, memif', 'flood', 'flood-ceiling', 'packets_per_s'),
 )

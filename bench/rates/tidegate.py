@@ -3,11 +3,14 @@ first.
 
 A case is a function of a World that returns a flat dictionary of figures."""
 import re
+import statistics
 
 from world import Failed
 
 # Four million connections a second for as long as a run lasts: nobody here opens more, and no tuple is used twice.
 MOST_PER_S = 4_000_000
+# How long a client waits for its server to come to the other end.
+PATIENCE_S = 45
 PORTS = 64_512
 
 SERVE = '''
@@ -63,12 +66,16 @@ source_addresses = ["{sources}"]
 
 
 def devices(world, kind):
-    """(server's vdev and device, client's vdev and device) over a socket of this world."""
+    """(server's vdev and device, client's vdev and device) over a socket of this world. `memif`: who serves has memif's
+    role of a client and shares its packet buffers, so it starts second and copies nothing; `memif-copies`: the same,
+    but with a copy for each packet; `memif-first`: copies, and who serves starts first."""
     socket = world.folder / f'{kind}.sock'
-    if kind == 'memif':
+    if kind.startswith('memif'):
+        roles = ('server', 'client') if kind == 'memif-first' else ('client', 'server')
         bits = world.options.memif_ring_bits
-        memif = f'net_memif0,role={{}},id=0,rsize={bits},socket-abstract=no,socket={socket}'
-        return (memif.format('server'), 'net_memif0'), (memif.format('client'), 'net_memif0')
+        server, client = (f'net_memif0,role={role},id=0,rsize={bits},socket-abstract=no,socket={socket}'
+                          for role in roles)
+        return (server + (',zero-copy=yes' if kind == 'memif' else ''), 'net_memif0'), (client, 'net_memif0')
     return ((f'net_vhost0,iface={socket},queues=1', 'net_vhost0'),
             (f'net_virtio_user0,path={socket},queues=1,queue_size=1024', 'net_virtio_user0'))
 
@@ -86,7 +93,7 @@ def start_server(world, device, cookies='auto', gateway=None, mac=None):
     config = world.write('serve.toml', SERVE.format(
         vdev=device[0], device=device[1], cpu=world.server_cpu, huge='on' if world.huge else 'off', cookies=cookies,
         port_more='\n'.join(port),
-        time_wait=connections_to_hold(world), server_args='args = ["--single-file-segments"]' if world.huge else ''))
+        time_wait=connections_to_hold(world), server_args='args = ["--single-file-segments"]'))
     server = world.start('serve', world.tidegate, 'serve', '-c', config, '--json',
                          cpus=(world.server_cpu, world.client_cpu))
     server.wait_for('listening on', 60)
@@ -98,18 +105,31 @@ def bench_argv(world, device, rate=0, concurrency=None, sources=None, seconds=No
     config = world.write('bench.toml', BENCH.format(
         vdev=device[0], device=device[1], cpu=world.client_cpu, huge='on' if world.huge else 'off', sources=sources,
         concurrency=concurrency or world.options.concurrency, seconds=seconds or world.seconds,
-        client_args='args = ["--single-file-segments"]' if world.huge else ''))
-    return (world.tidegate, 'bench', '-c', config, '--json', '--quiet', '--rate', int(rate)), sources
+        client_args='args = ["--single-file-segments"]'))
+    return (world.tidegate, 'bench', '-c', config, '--json', '--rate', int(rate), '--set',
+            f'port.link_wait_ms={PATIENCE_S}s'), sources
 
 
-def run_client(world, device, **how):
-    argv, sources = bench_argv(world, device, **how)
+def run_both(world, kind, **how):
+    """(client's summary and what it said, server's summary and what it said, sources)."""
+    server_device, client_device = devices(world, kind)
+    argv, sources = bench_argv(world, client_device, **how)
+
+    def start_client():
+        return world.start('bench', *argv, cpus=(world.client_cpu, world.server_cpu))
+    if 'role=server' in client_device[0]:
+        client = start_client()
+        client.wait_for('waiting for the peer', PATIENCE_S)
+        server = start_server(world, server_device)
+    else:
+        server = start_server(world, server_device)
+        client = start_client()
     # Failures are figures here; the program's exit code 1 tells of them.
-    client = world.run('bench', *argv, seconds=world.seconds + 60, wanted=None,
-                       cpus=(world.client_cpu, world.server_cpu))
+    client.wait(world.seconds + 60, wanted=None)
     if client.popen.returncode not in (0, 1):
         raise Failed(client.why())
-    return client.json(), sources
+    server.stop()
+    return client.json(), client.err, server.json(), server.err, sources
 
 
 def figures_of(summary, server=None, said='', sources=''):
@@ -148,13 +168,21 @@ def closed_each_second(said):
     return [after - before for before, after in zip([0, *totals], totals)]
 
 
+def steady(world, said):
+    """Of a client's live lines: the median of its last seconds without the first, and its CPU's share meanwhile."""
+    busy = [int(n) for n in re.findall(r'^ *\d+ s  opened .* busy client (\d+)%', said, re.MULTILINE)]
+    seconds = [pair for pair in zip(closed_each_second(said), busy) if pair[0] > 0][1:][-world.seconds:]
+    if not seconds:
+        return {}
+    return {'steady_per_s': statistics.median(n for n, _ in seconds),
+            'client_busy_share': statistics.median(share for _, share in seconds) / 100}
+
+
 def over(kind):
     def case(world):
-        server_device, client_device = devices(world, kind)
-        server = start_server(world, server_device)
-        summary, sources = run_client(world, client_device)
-        server.stop()
-        return figures_of(summary, server.json(), server.err, sources)
+        # One second more than is looked at: the first is not.
+        summary, said, ended, server_said, sources = run_both(world, kind, seconds=world.seconds + 1)
+        return {**figures_of(summary, ended, server_said, sources), **steady(world, said)}
     return case
 
 
@@ -174,9 +202,6 @@ def overload(world):
     if not best:
         with world.another() as other:
             best = over('memif')(other)['rate_per_s']
-    server_device, client_device = devices(world, 'memif')
-    server = start_server(world, server_device)
-    summary, sources = run_client(world, client_device, rate=2 * best, concurrency=16_384)
-    server.stop()
-    figures = figures_of(summary, server.json(), server.err, sources)
+    summary, _, ended, server_said, sources = run_both(world, 'memif', rate=2 * best, concurrency=16_384)
+    figures = figures_of(summary, ended, server_said, sources)
     return {'offered_per_s': 2 * best, 'kept_of_best': figures['rate_per_s'] / best, **figures}

@@ -44,13 +44,18 @@ class MailboxGrid {
   [[nodiscard]] static std::size_t bytes(unsigned workers, std::size_t depth) {
     return static_cast<std::size_t>(workers) * (workers - 1) * 2 * ((depth + 1) * sizeof(rte_mbuf*) + 256);
   }
-  /// Frees what nobody fetched.
-  void drain() {
+  /// Frees what nobody fetched; returns how many packets that were.
+  std::uint64_t drain() {
+    std::uint64_t drained = 0;
     for (auto& box : boxes_) {
       if (box == nullptr) continue;
       rte_mbuf* packets[32];
-      while (const unsigned n = box->pop(packets, 32)) free_packets(packets, n);
+      while (const unsigned n = box->pop(packets, 32)) {
+        free_packets(packets, n);
+        drained += n;
+      }
     }
+    return drained;
   }
 
  private:

@@ -304,7 +304,9 @@ Result<void> Port::set_addresses() {
 Result<void> Port::start(FlowSpread& spread) {
   if (const int failed = rte_eth_dev_start(info_.number); failed != 0)
     return error(std::string("the device does not start: ") + rte_strerror(-failed) +
-                 ". Is it in use by another process, or the interface behind it down or gone?");
+                 (info_.driver == "net_memif"
+                      ? ". With role=client, is the process with role=server running, and the socket the same?"
+                      : ". Is it in use by another process, or the interface behind it down or gone?"));
   started_ = true;
   // Neighbour discovery arrives on multicast addresses (RFC 4861); a device that cannot be told gets everything.
   if (!info_.promiscuous && rte_eth_allmulticast_enable(info_.number) != 0) info_.promiscuous = true;

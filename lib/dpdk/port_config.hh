@@ -35,7 +35,7 @@ struct PortConfig {
   bool trust_rx_checksums = false;
   /// Let the device spread flows over queues when we can predict how it does it.
   bool rss = true;
-  /// How long to wait for the link at start.
+  /// How long to wait for the link at start; a load waits as long for the peer of a device whose link depends on one.
   std::uint32_t link_wait_ms = 9000;
   /// Fail when the link is still down then. Virtual devices whose link depends on a peer (memif, vhost, virtio-user)
   /// are never failed: they are polled until the peer comes.

@@ -119,6 +119,9 @@ struct Runtime::Impl {
   std::vector<Slot> slots;
   /// Reads what the slots publish.
   std::unique_ptr<ResidentMemory> resident;
+  /// Freed out of mailboxes after the workers' end.
+  std::uint64_t packets_drained = 0;
+  bool ports_started = false;
   bool running = false;
   bool closed = false;
 
@@ -308,13 +311,30 @@ Result<void> Runtime::Impl::start_ports() {
   return {};
 }
 
-Result<void> Runtime::start() {
+Result<void> Runtime::start_devices() {
   if (impl_->closed) return Error{"the runtime was closed and cannot start again."};
-  if (impl_->running) return {};
+  if (impl_->ports_started) return {};
   if (impl_->config.populate == Populate::kStart) {
     if (Result<void> there = impl_->resident->populate_all(); !there) return there;
   }
   if (Result<void> started = impl_->start_ports(); !started) return started;
+  impl_->ports_started = true;
+  return {};
+}
+
+std::vector<std::string> Runtime::links_down() {
+  std::vector<std::string> down;
+  for (const Group& group : impl_->groups) {
+    if (!group.port->started()) continue;
+    group.port->poll_link();
+    if (!group.port->info().link_up) down.push_back(group.port->info().device);
+  }
+  return down;
+}
+
+Result<void> Runtime::start() {
+  if (impl_->running) return {};
+  if (Result<void> started = start_devices(); !started) return started;
   for (Slot& slot : impl_->slots) {
     slot.worker->reset();
     if (const int failed = rte_eal_remote_launch(run_worker, slot.worker.get(), slot.lcore); failed != 0) {
@@ -334,7 +354,10 @@ void Runtime::drain() {
 }
 
 Result<void> Runtime::stop(Duration limit) {
-  if (!impl_->running) return {};
+  if (!impl_->running) {
+    if (impl_->ports_started) impl_->stop_ports();
+    return {};
+  }
   for (Slot& slot : impl_->slots) slot.worker->command(Worker::kStop);
   const std::int64_t until = monotonic_ns() + limit.as_ns();
   std::string late;
@@ -371,10 +394,11 @@ void Runtime::Impl::drain_rings() {
 }
 
 void Runtime::Impl::stop_ports() {
-  for (Group& group : groups) group.mailboxes->drain();
+  for (Group& group : groups) packets_drained += group.mailboxes->drain();
   if (std::all_of(groups.begin(), groups.end(), [](const Group& group) { return group.port->started(); }))
     drain_rings();
   for (Group& group : groups) group.port->stop();
+  ports_started = false;
 }
 
 Result<void> Runtime::close() {
@@ -391,9 +415,15 @@ Result<void> Runtime::close() {
 bool Runtime::running() const { return impl_->running; }
 
 std::uint64_t Runtime::leaked_mbufs() const {
-  std::uint64_t sum = 0;
-  for (const Group& group : impl_->groups) sum += group.port->missing_mbufs();
-  return sum;
+  std::uint64_t held = 0 - impl_->packets_drained;
+  for (const Slot& slot : impl_->slots) held += slot.worker->stats().packets_held;
+  return std::min(held, 0 - held);
+}
+
+std::uint64_t Runtime::mbufs_kept_by_devices() const {
+  std::uint64_t missing = 0;
+  for (const Group& group : impl_->groups) missing += group.port->missing_mbufs();
+  return missing - std::min(missing, leaked_mbufs());
 }
 
 std::vector<std::string> Runtime::watch() {

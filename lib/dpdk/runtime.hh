@@ -104,6 +104,9 @@ struct WorkerStats {
   std::uint64_t rss_mismatches = 0;
   /// Polls that received nothing because too much waits for the device (transmit_backlog.hh).
   std::uint64_t receive_holds = 0;
+  /// Packets taken from devices and pools less those given back. What others passed on is counted where it is given
+  /// back, so one worker's number may lie below zero (and wrap); the sum over all is what the process holds.
+  std::uint64_t packets_held = 0;
   std::uint64_t drops_rx_multi_segment = 0;
   std::uint64_t drops_mailbox_full = 0;
   std::uint64_t drops_transmit_queue_full = 0;
@@ -133,8 +136,13 @@ class Runtime {
   Runtime(const Runtime&) = delete;
   Runtime& operator=(const Runtime&) = delete;
 
-  /// Starts the devices and launches the workers; before that, with Populate::kStart, makes all memory be there.
+  /// Makes all memory be there with Populate::kStart, and starts the devices: what start() does first. For those who
+  /// want to see links_down() before anybody sends.
+  Result<void> start_devices();
+  /// Launches the workers, after start_devices() if that was not called.
   Result<void> start();
+  /// Devices that are started and whose link is down now.
+  [[nodiscard]] std::vector<std::string> links_down();
   /// Every shard stops accepting; established connections go on. Returns at once.
   void drain();
   /// Asks the workers to finish and joins them, then stops the devices. An error names workers that did not end in
@@ -143,8 +151,12 @@ class Runtime {
   /// stop(), then gives the devices back (they are gone for this process) and counts what did not come back.
   Result<void> close();
   [[nodiscard]] bool running() const;
-  /// Packet buffers that are neither in their pool nor in a cache. Meaningful after close().
+  /// Packets that the workers took from devices and pools and did not give back, or gave back twice. Meaningful after
+  /// close().
   [[nodiscard]] std::uint64_t leaked_mbufs() const;
+  /// Packet buffers missing in their pools although no worker holds them: some drivers do not give back what lay in
+  /// their rings. Meaningful after close().
+  [[nodiscard]] std::uint64_t mbufs_kept_by_devices() const;
 
   /// To be called about once a second from the main thread: notices links that came up or went down, has the addresses
   /// announced again when one comes up, and returns what is worth a line for the operator, about memory too.

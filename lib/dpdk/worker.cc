@@ -66,6 +66,7 @@ unsigned Worker::allocate(void* context, Frame* frames, unsigned count) {
   rte_mbuf* packets[kMaxBurst];
   count = std::min(count, kMaxBurst);
   count = allocate_packets(self.setup_.pool, packets, count);
+  self.stats_.packets_held += count;
   for (unsigned i = 0; i < count; ++i) {
     Frame& frame = frames[i];
     frame = Frame{};
@@ -77,11 +78,22 @@ unsigned Worker::allocate(void* context, Frame* frames, unsigned count) {
 }
 
 void Worker::release(void* context, Frame* frames, unsigned count) {
-  (void)context;
+  auto& self = *static_cast<Worker*>(context);
   for (unsigned i = 0; i < count; ++i) {
     auto* packet = static_cast<rte_mbuf*>(frames[i].owner);
-    free_packets(&packet, 1);
+    self.give_back(&packet, 1);
   }
+}
+
+void Worker::give_back(rte_mbuf** packets, unsigned count) {
+  free_packets(packets, count);
+  stats_.packets_held -= count;
+}
+
+rte_mbuf* Worker::copy_of(const rte_mbuf* packet) {
+  rte_mbuf* copy = copy_packet(packet, setup_.pool);
+  if (copy != nullptr) ++stats_.packets_held;
+  return copy;
 }
 
 void Worker::transmit(void* context, Frame* frames, unsigned count) {
@@ -112,7 +124,7 @@ void Worker::send_backlog() {
       const std::uint16_t ready = rte_eth_tx_prepare(setup_.port, setup_.index, packets.data(), n);
       if (ready == 0) {
         // The device will never take this one.
-        free_packets(packets.data(), 1);
+        give_back(packets.data(), 1);
         backlog_.pop(1);
         ++stats_.drops_transmit_queue_full;
         continue;
@@ -121,6 +133,7 @@ void Worker::send_backlog() {
     }
     const std::uint16_t done = send_packets(setup_.port, setup_.index, packets.data(), n);
     stats_.tx_frames += done;
+    stats_.packets_held -= done;
     backlog_.pop(done);
     if (done < n) return;
   }
@@ -146,10 +159,10 @@ bool Worker::make_writable(rte_mbuf*& packet) {
   if (RTE_MBUF_DIRECT(packet) && rte_mbuf_refcnt_read(packet) == 1) [[likely]]
     return true;
   // Somebody else holds the data too, and the stack writes into what it receives: work on a copy.
-  rte_mbuf* copy = copy_packet(packet, setup_.pool);
+  rte_mbuf* copy = copy_of(packet);
   if (copy == nullptr) return false;
   copy->port = packet->port;
-  free_packets(&packet, 1);
+  give_back(&packet, 1);
   packet = copy;
   return true;
 }
@@ -176,7 +189,7 @@ void Worker::deliver(Instant now, TxBurst& out, rte_mbuf** packets, unsigned cou
     if (i + 2 < count) prefetch_line(rte_pktmbuf_mtod(packets[i + 2], void*));
     if (!make_writable(packets[i]) || !to_frame(packets[i], frames[n])) [[unlikely]] {
       ++stats_.drops_rx_multi_segment;
-      free_packets(&packets[i], 1);
+      give_back(&packets[i], 1);
       continue;
     }
     ++n;
@@ -188,7 +201,7 @@ void Worker::deliver(Instant now, TxBurst& out, rte_mbuf** packets, unsigned cou
 void Worker::show_to_others(const rte_mbuf* packet) {
   for (unsigned to = 0; to < setup_.workers; ++to) {
     if (to == setup_.index) continue;
-    rte_mbuf* copy = copy_packet(packet, setup_.pool);
+    rte_mbuf* copy = copy_of(packet);
     if (copy == nullptr) {
       ++stats_.drops_mailbox_full;
       continue;
@@ -204,7 +217,7 @@ void Worker::pass_on(unsigned to, rte_mbuf** packets, unsigned count) {
   stats_.mailbox_out += taken;
   if (taken == count) return;
   stats_.drops_mailbox_full += count - taken;
-  free_packets(packets + taken, count - taken);
+  give_back(packets + taken, count - taken);
 }
 
 void Worker::verify_spread(const FlowKey& flow) {
@@ -251,6 +264,7 @@ unsigned Worker::receive(Instant now, TxBurst& out) {
   unsigned received = 0;
   if (setup_.index < setup_.rx_queues) {
     const unsigned n = receive_packets(setup_.port, setup_.index, packets, kMaxBurst);
+    stats_.packets_held += n;
     ++stats_.rx_bursts[std::min<unsigned>(static_cast<unsigned>(std::bit_width(n)), WorkerStats::kBurstBuckets - 1)];
     if (n > 0) {
       received += n;
@@ -324,6 +338,13 @@ void Worker::idle(Instant now) {
 }
 
 void Worker::run() {
+  poll_until_stopped();
+  finish();
+  publish();
+  finished_.store(true, std::memory_order_release);
+}
+
+void Worker::poll_until_stopped() {
   (void)commands_.load(std::memory_order_acquire);
   // The default slack of 50 us would make short sleeps long.
   prctl(PR_SET_TIMERSLACK, 1000UL);
@@ -376,9 +397,6 @@ void Worker::run() {
   }
   setup_.shard->release_frames(out);
   out.flush();
-  finish();
-  publish();
-  finished_.store(true, std::memory_order_release);
 }
 
 void Worker::finish() {
@@ -386,7 +404,7 @@ void Worker::finish() {
   stats_.drops_transmit_queue_full += backlog_.size();
   while (!backlog_.empty()) {
     const std::span<rte_mbuf*> packets = backlog_.front();
-    free_packets(packets.data(), static_cast<unsigned>(packets.size()));
+    give_back(packets.data(), static_cast<unsigned>(packets.size()));
     backlog_.pop(static_cast<std::uint32_t>(packets.size()));
   }
 }

@@ -73,6 +73,9 @@ class Worker {
   static void transmit(void* context, Frame* frames, unsigned count);
   static void release(void* context, Frame* frames, unsigned count);
 
+  void poll_until_stopped();
+  void give_back(rte_mbuf** packets, unsigned count);
+  [[nodiscard]] rte_mbuf* copy_of(const rte_mbuf* packet);
   [[nodiscard]] bool handle_commands(Instant now, TxBurst& out);
   /// How many frames came in.
   unsigned receive(Instant now, TxBurst& out);

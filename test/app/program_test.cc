@@ -142,6 +142,7 @@ void expect_all_closed(const nlohmann::json& json, std::uint64_t connections) {
   EXPECT_EQ(json["closed"], connections);
   EXPECT_TRUE(json["failures"].empty());
   EXPECT_EQ(json["leaked_packet_buffers"], 0);
+  EXPECT_EQ(json["packet_buffers_kept_by_devices"], 0);
   EXPECT_TRUE(json["good"].get<bool>());
   for (const auto& group : json["groups"]) {
     EXPECT_EQ(group["connections_left"], 0);

@@ -26,6 +26,7 @@ void expect_clean_run(PairWorld& world) {
   EXPECT_EQ(world.good(), world.options.connections_per_client * world.clients.size());
   EXPECT_EQ(world.failed(), 0u);
   EXPECT_EQ(runtime.leaked_mbufs(), 0u);
+  EXPECT_EQ(runtime.mbufs_kept_by_devices(), 0u);
 }
 
 TEST(RuntimeQueues, OneQueuePerWorkerNeedsNoMailboxForFlows) {
@@ -80,6 +81,7 @@ TEST(RuntimeLife, StartsAndStopsTenTimes) {
   ASSERT_TRUE(runtime.close().ok());
   EXPECT_EQ(world.good(), 2000u);
   EXPECT_EQ(runtime.leaked_mbufs(), 0u);
+  EXPECT_EQ(runtime.mbufs_kept_by_devices(), 0u);
   EXPECT_FALSE(runtime.start().ok()) << "closed is closed";
 }
 
@@ -147,6 +149,7 @@ TEST(RuntimeDrops, AFullMailboxIsCountedAndRepaired) {
   ASSERT_TRUE(runtime.close().ok());
   EXPECT_EQ(world.good(), 800u);
   EXPECT_EQ(runtime.leaked_mbufs(), 0u);
+  EXPECT_EQ(runtime.mbufs_kept_by_devices(), 0u);
 }
 
 TEST(RuntimeDrops, OutOfPacketBuffersIsCountedAndRepaired) {
@@ -161,6 +164,7 @@ TEST(RuntimeDrops, OutOfPacketBuffersIsCountedAndRepaired) {
             0u);
   EXPECT_EQ(world.good(), 500u);
   EXPECT_EQ(runtime.leaked_mbufs(), 0u);
+  EXPECT_EQ(runtime.mbufs_kept_by_devices(), 0u);
 }
 
 TEST(RuntimeErrors, MoreWorkersThanLcoresNamesBoth) {

@@ -130,20 +130,19 @@ def even_rate(lab):
     check(3900 <= summary['closed'] <= 4300, f'{summary["closed"]} connections instead of 1000 a second for 4 s')
 
 
+def memif_profile(lab, name, role, more=''):
+    """The profile as it is, but with a socket of the test's own."""
+    vdev = f'net_memif0,role={role},id=0,socket-abstract=no,socket={lab.folder / "memif.sock"}'
+    text = (lab.root / 'config' / name).read_text()
+    lines = [line for line in text.splitlines() if not line.startswith(('[eal]', 'vdevs', '#'))]
+    return lab.write(name, f'[eal]\nvdevs = ["{vdev}{more}"]\n' + '\n'.join(lines) + '\n')
+
+
 def two_processes(lab, what, connections, *words, serve_words=(), requests=1):
     host = lab.namespace('host')
-    socket = lab.folder / 'memif.sock'
-    vdev = '[eal]\nvdevs = ["net_memif0,role={role},id=0,socket-abstract=no,socket={socket}{more}"]\n'
-
-    def profile(name, role, more=''):
-        text = (lab.root / 'config' / name).read_text()
-        lines = [line for line in text.splitlines() if not line.startswith(('[eal]', 'vdevs'))]
-        # The profile as it is, but with a socket of the test's own.
-        return lab.write(name, vdev.format(role=role, socket=socket, more=more) + '\n'.join(
-            line for line in lines if not line.startswith('#')) + '\n')
-
-    server = lab.serve(host, profile('http-memif.toml', 'server'), '--set', 'limits.time_wait=400k', *serve_words)
-    summary = bench(lab, host, what, connections, *words, profile=profile('bench-memif.toml', 'client'),
+    server = lab.serve(host, memif_profile(lab, 'http-memif.toml', 'server'), '--set', 'limits.time_wait=400k',
+                       *serve_words)
+    summary = bench(lab, host, what, connections, *words, profile=memif_profile(lab, 'bench-memif.toml', 'client'),
                     requests=requests)
     ended = lab.ends_well(server)
     check_equal(ended['opened'], connections, 'connections the server counted')
@@ -165,6 +164,33 @@ def memif_overload(lab):
         for group in end['groups']:
             for name in ('transmit_queue_full', 'neighbour_unresolved'):
                 check_equal(group['drops'].get(name, 0), 0, f'{group["name"]}: {name}')
+
+
+@case('bench waits for its peer over net_memif, and the peer sends and receives without copies')
+def memif_waits(lab):
+    host = lab.namespace('host')
+    client = lab.start(host, 'bench', lab.program, 'bench', '-c', memif_profile(lab, 'bench-memif.toml', 'server'),
+                       '--json', '--connections', 100_000, '--seconds', 40, '--set', 'port.link_wait_ms=30s')
+    client.wait_for('waiting for the peer of net_memif0', 10)
+    server = lab.serve(host, memif_profile(lab, 'http-memif.toml', 'client', ',zero-copy=yes'),
+                       '--', '--single-file-segments')
+    check_equal(client.wait(60), 0, f'exit code; {client.tail()}')
+    summary = client.json()
+    check_equal((summary['closed'], summary['failures'], summary['retransmits']), (100_000, {}, 0),
+                'closed, failed, sent again')
+    ended = lab.ends_well(server, device_keeps=True)
+    check_equal(ended['opened'], 100_000, 'connections the server counted')
+    bursts = sum(ended['groups'][0]['rx_bursts'].values())
+    check(0 < bursts <= ended['groups'][0]['frames_in'], f'{bursts} bursts brought what came in')
+    rate('memif without copies at the server', summary['rate_per_s'])
+
+
+@case('bench ends with a remedy when nobody comes to the other end of its device')
+def nobody_there(lab):
+    done = lab.tidegate(lab.namespace('host'), 'bench', '-c', memif_profile(lab, 'bench-memif.toml', 'server'),
+                        '--set', 'port.link_wait_ms=300ms', wanted=1)
+    check('nobody came to the other end of net_memif0' in done.stderr and 'port.link_wait_ms' in done.stderr,
+          done.stderr)
 
 
 @case('two processes over net_memif: keep-alive')
