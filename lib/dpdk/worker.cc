@@ -340,6 +340,7 @@ void Worker::idle(Instant now) {
 void Worker::run() {
   poll_until_stopped();
   finish();
+  lap_.park();
   publish();
   finished_.store(true, std::memory_order_release);
 }
@@ -357,6 +358,7 @@ void Worker::poll_until_stopped() {
   bool was_busy = false;
   bool keep_on = true;
   while (keep_on) {
+    lap_.next();
     const std::uint64_t tsc = rte_rdtsc();
     (was_busy ? stats_.busy_cycles : stats_.idle_cycles) += tsc - last;
     last = tsc;

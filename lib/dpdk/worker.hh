@@ -19,6 +19,7 @@
 #include "dpdk/runtime.hh"
 #include "dpdk/spread.hh"
 #include "dpdk/transmit_backlog.hh"
+#include "dpdk/unmap_guard.hh"
 #include "stack/shard.hh"
 
 namespace tidegate {
@@ -99,6 +100,7 @@ class Worker {
   std::uint64_t flows_seen_ = 0;
   WorkerStats stats_;
   TransmitBacklog backlog_;
+  Lap lap_;
   /// Frames on their way to other workers' mailboxes, by worker.
   struct Stage {
     unsigned count = 0;

@@ -1,0 +1,90 @@
+#include "dpdk/unmap_guard.hh"
+
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+#include <pthread.h>
+#include <sys/mman.h>
+
+#include <chrono>
+#include <future>
+#include <memory>
+#include <thread>
+
+#include "support/effort.hh"
+
+namespace tidegate {
+namespace {
+
+using std::chrono::milliseconds;
+constexpr auto kAtOnce = milliseconds(5000);
+constexpr auto kAWhile = milliseconds(60);
+
+TEST(UnmapGuard, WaitsForTwoLapsOfAWorkerThatIsUnderWay) {
+  Lap lap;
+  lap.next();
+  std::future<bool> waiting = std::async(std::launch::async, [] { return wait_for_laps(30'000); });
+  EXPECT_EQ(waiting.wait_for(kAWhile), std::future_status::timeout) << "the worker is still in the driver";
+  lap.next();
+  EXPECT_EQ(waiting.wait_for(kAWhile), std::future_status::timeout) << "one lap may have begun before";
+  lap.next();
+  ASSERT_EQ(waiting.wait_for(kAtOnce), std::future_status::ready);
+  EXPECT_TRUE(waiting.get());
+}
+
+TEST(UnmapGuard, AWorkerThatParksOrGoesIsNotWaitedFor) {
+  auto lap = std::make_unique<Lap>();
+  EXPECT_TRUE(wait_for_laps(0)) << "it never ran";
+  lap->next();
+  std::future<bool> waiting = std::async(std::launch::async, [] { return wait_for_laps(30'000); });
+  EXPECT_EQ(waiting.wait_for(kAWhile), std::future_status::timeout);
+  lap->park();
+  EXPECT_TRUE(waiting.get());
+  lap->next();
+  waiting = std::async(std::launch::async, [] { return wait_for_laps(30'000); });
+  EXPECT_EQ(waiting.wait_for(kAWhile), std::future_status::timeout);
+  lap.reset();
+  EXPECT_TRUE(waiting.get());
+}
+
+TEST(UnmapGuard, GivesUpOnAWorkerThatStandsStill) {
+  Lap lap;
+  lap.next();
+  EXPECT_FALSE(wait_for_laps(20));
+}
+
+#if !TG_SANITIZED
+
+void* page() { return mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); }
+
+/// As a driver's library calls it: through the dynamic linker.
+int unmap_as_a_library_does(void* address) {
+  const auto found = reinterpret_cast<int (*)(void*, std::size_t)>(dlsym(RTLD_DEFAULT, "munmap"));
+  return found(address, 4096);
+}
+
+TEST(UnmapGuard, TheInterruptThreadUnmapsOnlyWhenNobodyIsInADriver) {
+  Lap lap;
+  lap.next();
+  auto* const memory = static_cast<volatile char*>(page());
+  std::future<int> unmapped = std::async(std::launch::async, [memory] {
+    pthread_setname_np(pthread_self(), "eal-intr-thread");
+    return unmap_as_a_library_does(const_cast<char*>(memory));
+  });
+  EXPECT_EQ(unmapped.wait_for(kAWhile), std::future_status::timeout);
+  *memory = 1;  // It is still there.
+  lap.next();
+  lap.next();
+  ASSERT_EQ(unmapped.wait_for(kAtOnce), std::future_status::ready);
+  EXPECT_EQ(unmapped.get(), 0);
+}
+
+TEST(UnmapGuard, OtherThreadsUnmapAtOnce) {
+  Lap lap;
+  lap.next();
+  EXPECT_EQ(unmap_as_a_library_does(page()), 0);
+}
+
+#endif
+
+}  // namespace
+}  // namespace tidegate
