@@ -52,9 +52,9 @@ std::uint64_t serve_until_stopped(Runtime& runtime, const Config& config, std::o
   while (stop_signals() == 0 && !(limit && Runtime::now() - start >= *limit)) {
     pause_for(limit ? std::min(kStep, *limit) : kStep);
     const Instant now = Runtime::now();
+    for (const std::string& news : runtime.watch()) output.line(news);
     if (now < next_line) continue;
     next_line += Duration::seconds(1);
-    for (const std::string& news : runtime.watch()) output.line(news);
     const Snapshot shot = take_snapshot(runtime, {});
     // A quiet server has nothing to say.
     if (!quiet && (shot.opened + shot.closed != shown)) output.line(live_line(before, shot, now - start));

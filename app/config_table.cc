@@ -139,7 +139,8 @@ Section port_section() {
             "Take received checksums as good without looking: for veth and tap, whose senders leave them out.")
       .flag("promiscuous", &PortSettings::promiscuous, "Receive frames for other stations too (they are dropped).")
       .flag("link_required", &PortSettings::link_required,
-            "Fail when the link is down at start; `serve` on memif, vhost and virtio-user never fails, its peer may come.")
+            "Fail when the link is down at start; `serve` on memif, vhost and virtio-user never fails, its peer may "
+            "come.")
       .number("link_wait_ms", &PortSettings::link_wait_ms, 0, kHourMs, Unit::kMilliseconds,
               "How long to wait for the link at start; `bench` waits as long for the peer of a virtual device.");
   return s.build();

@@ -9,8 +9,8 @@
 /// device disconnected by then. All other callers go straight on.
 ///
 /// Ownership: a Lap belongs to a worker and registers itself. Thread rule: Lap's calls by its worker, construction and
-/// destruction by any thread. Units: ms. Errors: a worker that does not move for 10 s is waited for no longer. Cost: one
-/// store a poll. With sanitizers, which have a munmap() of their own, the process keeps that one.
+/// destruction by any thread. Units: ms. Errors: a worker that does not move for 10 s is waited for no longer. Cost:
+/// one store a poll. With sanitizers, which have a munmap() of their own, the process keeps that one.
 
 #include <atomic>
 #include <cstdint>

@@ -298,7 +298,7 @@ bool Worker::handle_commands(Instant now, TxBurst& out) {
     }
   }
   if ((commands & kDrain) != 0) setup_.shard->drain();
-  if ((commands & kAnnounce) != 0) setup_.shard->announce(now, out);
+  if ((commands & kLinkChanged) != 0) setup_.shard->link_changed(now, out);
   return (commands & kStop) == 0;
 }
 

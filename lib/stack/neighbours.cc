@@ -119,7 +119,18 @@ void Neighbours::send_ready(unsigned most, TxBurst& out) {
     const WaitingFrames::Sent how = waiting_.send_ready(n.waiting, n.mac.octets, out);
     if (how == WaitingFrames::Sent::kNoBuffer) return;
     if (how == WaitingFrames::Sent::kBufferTooSmall) drops_.add(Drop::kNoTransmitBuffer);
-    n.direct = n.waiting.ready == 0;
+    n.direct = n.resolved && n.waiting.ready == 0;
+  }
+}
+
+void Neighbours::forget_all() {
+  for (std::size_t i = 0; i < entries_.size(); ++i) {
+    Neighbour& n = entries_[i];
+    // Those never used lie in memory that nobody has touched yet.
+    if (!n.resolved) continue;
+    n.resolved = false;
+    n.direct = false;
+    n.asked = 0;
   }
 }
 

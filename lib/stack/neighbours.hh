@@ -83,6 +83,8 @@ class Neighbours {
 
   /// Somebody said where `address` is. Makes an entry only if `create`.
   void learn(IpAddress address, MacAddress mac, bool create, bool overrides, std::uint32_t now_ms, TxBurst& out);
+  /// Everybody must be asked for anew, as after a loss of carrier.
+  void forget_all();
   /// Called in every poll: sends a portion of what has waited, repeats questions, gives up on them.
   void tick(std::uint32_t now_ms, TxBurst& out) {
     // A device that is behind gets few of them, but some: it may be so for long. One that stands still gets none.

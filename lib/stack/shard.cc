@@ -331,6 +331,11 @@ void Shard::announce(Instant now, TxBurst& out) {
   out.flush();
 }
 
+void Shard::link_changed(Instant now, TxBurst& out) {
+  impl_->neighbours.forget_all();
+  announce(now, out);
+}
+
 void Shard::release_frames(TxBurst& out) { impl_->neighbours.release_frames(out); }
 
 ShardCounters Shard::Impl::gather() const {

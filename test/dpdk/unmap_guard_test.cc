@@ -10,7 +10,7 @@
 #include <memory>
 #include <thread>
 
-#include "support/effort.hh"
+#include "../support/effort.hh"
 
 namespace tidegate {
 namespace {

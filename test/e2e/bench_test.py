@@ -185,6 +185,31 @@ def memif_waits(lab):
     rate('memif without copies at the server', summary['rate_per_s'])
 
 
+@case('a server over net_memif outlives clients that are killed at full load')
+def memif_departures(lab):
+    host = lab.namespace('host')
+    server = lab.serve(host, memif_profile(lab, 'http-memif.toml', 'server'), '--set', 'limits.time_wait=2m',
+                       '--set', 'workers.drain_timeout_ms=100ms')
+    profile = memif_profile(lab, 'bench-memif.toml', 'client')
+    for number in range(1, 5):
+        # Ports of its own, so that no tuple is one the server still has.
+        client = lab.start(host, f'bench{number}', lab.program, 'bench', '-c', profile, '--concurrency', 512,
+                           '--set', f'bench.source_ports={number * 10_000}-{number * 10_000 + 9999}')
+        client.wait_for(r'1 s  opened', 20)
+        client.kill()
+        check(server.running(), f'the server is gone with client {number}: {server.tail()}')
+    last = bench(lab, host, 'memif, after four departures', 20_000, '--set', 'bench.source_ports=60000-65000',
+                 profile=profile)
+    # The burst that was under way to the last one may be lost.
+    p99 = last['latency_ns']['connection']['p99']
+    check(p99 < 900e6, f'connections waited {p99 / 1e9:.1f} s for an address that is gone')
+    # What the killed ones left open is reset, and the summary says so.
+    check_equal(server.stop(), 0, 'exit code')
+    summary = server.json()
+    check(summary['cut_short'] and not summary['problems'], f'{summary["cut_short"]} {summary["problems"]}')
+    check_equal((summary['leaked_packet_buffers'], summary['packet_buffers_kept_by_devices']), (0, 0), 'buffers lost')
+
+
 @case('bench ends with a remedy when nobody comes to the other end of its device')
 def nobody_there(lab):
     done = lab.tidegate(lab.namespace('host'), 'bench', '-c', memif_profile(lab, 'bench-memif.toml', 'server'),

@@ -117,6 +117,27 @@ TEST_P(Neighbours, ConnectResolvesFirst) {
   EXPECT_EQ(syn.packet.destination_mac, sim_mac(2));
 }
 
+TEST_P(Neighbours, AfterALossOfLinkThePeerMayHaveAnotherAddress) {
+  Ladder l(setup());
+  l.established();
+  l.answer_neighbours(false);
+  l.host().link_changed(l.now());
+  take_others(l);
+  l.write("where are you now?");
+  l.expect_nothing();
+  const auto sent = take_others(l);
+  ASSERT_EQ(sent.size(), 1u) << l.text();
+  EXPECT_TRUE(parse_packet(sent[0]).destination_mac.is_group()) << "the old address must not be asked";
+  const LinkSource moved{MacAddress{{0x02, 0, 0, 0, 0, 7}}, 0};
+  l.send_frames({frame_of([&](Frame& f) {
+    return GetParam() == Family::kV4
+               ? encode_arp_reply(moved, sim_address4(2), sim_mac(1), sim_address4(1), f)
+               : encode_neighbour_advertisement(moved, sim_address6(2), sim_address6(1), sim_mac(1), f);
+  })});
+  const Sent data = l.expect_within(Duration(), Duration::ms(300), seg(kAck | kPsh).len(18));
+  EXPECT_EQ(data.packet.destination_mac, moved.mac);
+}
+
 TEST_P(Neighbours, RequestsAreRepeatedAndThePeerThatIsNotThereTimesOut) {
   LadderSetup s = setup();
   s.tcp.syn_retries = 3;
