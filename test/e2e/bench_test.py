@@ -203,10 +203,10 @@ def memif_departures(lab):
     # The burst that was under way to the last one may be lost.
     p99 = last['latency_ns']['connection']['p99']
     check(p99 < 900e6, f'connections waited {p99 / 1e9:.1f} s for an address that is gone')
-    # What the killed ones left open is reset, and the summary says so.
+    # What the killed ones left open is reset at the end, or was by the next client, to whom it meant nothing.
     check_equal(server.stop(), 0, 'exit code')
     summary = server.json()
-    check(summary['cut_short'] and not summary['problems'], f'{summary["cut_short"]} {summary["problems"]}')
+    check_equal(summary['problems'], [], 'problems')
     check_equal((summary['leaked_packet_buffers'], summary['packet_buffers_kept_by_devices']), (0, 0), 'buffers lost')
 
 
