@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A release build that is optimised with a profile of itself (GCC's -fprofile-use): builds it with counters, lets it serve
+# A release build that is optimised as a whole with a profile of itself (GCC's -fprofile-use and -flto): builds it with counters, lets it serve
 # connections of every kind for a minute, and builds it again with what was counted. Needs no NIC, no huge pages.
 #   scripts/profiled.sh [BUILD]     BUILD: where (default: build-profiled/ in the tree)
 # Afterwards `meson install -C BUILD` installs it as any other build. What it gains: bench/README.md.
@@ -58,7 +58,7 @@ train app/tidegate demo --seconds 3 --service discard
 train app/tidegate demo --seconds 3 --service echo --payload 64k --concurrency 64
 said "3 of 3: building with the profile"
 # Code that was not reached is compiled as without a profile, not for size.
-quietly meson configure "$build" -Db_pgo=use "-Dcpp_args=-g1 -fprofile-partial-training -Wno-missing-profile"
+quietly meson configure "$build" -Db_pgo=use -Db_lto=true "-Dcpp_args=-g1 -fprofile-partial-training -Wno-missing-profile"
 quietly ninja -C "$build" "${programs[@]}"
 echo "$stamp" >"$build/.profiled"
 said "done: $build/app/tidegate"
