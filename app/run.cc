@@ -164,31 +164,26 @@ std::vector<NamedCounter> service_counters(const ServiceSet& services) {
 }
 
 /// A load that begins before its peer is there would count waiting as failing.
-Result<void> await_links(Session& session, const Output& output) {
+Result<void> await_peers(Session& session, const Output& output) {
   Runtime& runtime = session.runtime();
-  const auto& groups = session.plan().runtime.groups;
-  const auto longest = std::max_element(groups.begin(), groups.end(), [](const auto& a, const auto& b) {
-    return a.port.link_wait_ms < b.port.link_wait_ms;
-  });
-  const Duration patience = Duration::ms(longest->port.link_wait_ms);
-  const bool required = std::any_of(groups.begin(), groups.end(), [](const auto& g) { return g.port.link_required; });
   const Instant begun = Runtime::now();
   bool said = false;
   while (true) {
-    const std::vector<std::string> down = runtime.links_down();
-    if (down.empty()) return {};
+    const std::vector<std::size_t> missing = runtime.missing_peers();
+    if (missing.empty()) return {};
+    const PortConfig& port = session.plan().runtime.groups[missing.front()].port;
+    const std::string patience = format_setting(Duration::ms(port.link_wait_ms));
+    if (stop_signals() > 0) return Error{fmt::format("stopped while waiting for the peer of {}", port.device)};
     const Duration waited = Runtime::now() - begun;
-    const std::string names = fmt::format("{}", fmt::join(down, ", "));
-    if (stop_signals() > 0) return Error{fmt::format("stopped while waiting for the peer of {}", names)};
-    if (waited >= patience) {
-      if (!required) return {};
+    if (waited >= Duration::ms(port.link_wait_ms)) {
+      if (!port.link_required) return {};
       return Error{
-          fmt::format("nobody came to the other end of {} within port.link_wait_ms = {}; start the server first, "
-                      "raise link_wait_ms, or set port.link_required to false to begin without it",
-                      names, format_duration(patience))};
+          fmt::format("nobody came to the other end of {} within port.link_wait_ms = {}; start the program "
+                      "there, raise link_wait_ms, or set port.link_required to false to begin without it",
+                      port.device, patience)};
     }
     if (!said && waited > Duration::ms(200)) {
-      output.line(fmt::format("waiting for the peer of {}, at most {}", names, format_duration(patience)));
+      output.line(fmt::format("waiting for the peer of {}, at most {}", port.device, patience));
       said = true;
     }
     pause_for(Duration::ms(10));
@@ -200,7 +195,7 @@ Result<Summary> run_load(Session& session, const std::string& command, std::uint
   Runtime& runtime = session.runtime();
   const auto& clients = session.plan().services->clients;
   if (const auto started = runtime.start_devices(); !started) return started.error();
-  if (const auto there = await_links(session, output); !there) return there.error();
+  if (const auto there = await_peers(session, output); !there) return there.error();
   if (const auto started = runtime.start(); !started) return started.error();
   session.describe(output);
   const Snapshot first = take_snapshot(runtime, clients);

@@ -228,7 +228,7 @@ def dperf(world, role):
 
 
 def dperf_serves(world, program, vdev):
-    """`tidegate bench` goes first, since it has the memif server's role; its SYNs wait for dperf. dperf ends badly when
+    """`tidegate bench` goes first, since it has the memif server's role; it waits for the link, and its SYNs for dperf. dperf ends badly when
     its peer leaves, so what it printed until then is taken."""
     config = world.write('dperf.conf', DPERF.format(
         mode='server', cpu=world.server_cpu, duration=world.seconds + 60, local='10.0.0.1', peer='10.0.0.2',

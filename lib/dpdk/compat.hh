@@ -2,6 +2,7 @@
 /// The DPDK headers this room uses, and every difference between the versions we build with (22.11, 23.11, 24.11,
 /// 25.11). Only .cc files and internal headers of lib/dpdk include it. Thread rule: as DPDK says.
 
+#include <rte_alarm.h>
 #include <rte_bus.h>
 #include <rte_common.h>
 #include <rte_cycles.h>

@@ -10,6 +10,7 @@
 #include "dpdk/clock.hh"
 #include "dpdk/eal.hh"
 #include "dpdk/mbufs.hh"
+#include "dpdk/unmap_guard.hh"
 
 namespace tidegate {
 
@@ -302,6 +303,8 @@ Result<void> Port::set_addresses() {
 }
 
 Result<void> Port::start(FlowSpread& spread) {
+  if (info_.driver == "net_memif" && !unmap_guard_in_place())
+    warn("drivers do not find this program's munmap(): when the peer goes, the process may end with it");
   if (const int failed = rte_eth_dev_start(info_.number); failed != 0)
     return error(std::string("the device does not start: ") + rte_strerror(-failed) +
                  (info_.driver == "net_memif"
@@ -391,10 +394,29 @@ Result<void> Port::wait_for_link() {
   return error(what + ". Check cable, switch port and interface, or set link_required to false to start without it.");
 }
 
+void Port::take_apart(int (*how)(std::uint16_t)) {
+  struct Job {
+    int (*how)(std::uint16_t);
+    std::uint16_t port;
+    std::atomic<bool> done = false;
+  } job{how, info_.number};
+  const auto run = [](void* given) {
+    auto& it = *static_cast<Job*>(given);
+    it.how(it.port);
+    it.done.store(true, std::memory_order_release);
+  };
+  if (info_.driver == "net_memif" && rte_eal_alarm_set(1, run, &job) == 0) {
+    // That thread may be waiting for a worker (unmap_guard.hh), and all of them have ended.
+    for (unsigned naps = 0; naps < 150'000 && !job.done.load(std::memory_order_acquire); ++naps) usleep(100);
+    if (!job.done.load(std::memory_order_acquire)) rte_eal_alarm_cancel(run, &job);
+  }
+  if (!job.done.load(std::memory_order_acquire)) how(info_.number);
+}
+
 void Port::stop() {
   if (!started_) return;
   started_ = false;
-  rte_eth_dev_stop(info_.number);
+  take_apart(rte_eth_dev_stop);
 }
 
 void Port::close() {
@@ -403,8 +425,10 @@ void Port::close() {
   stop();
   if (!claimed_) return;
   rte_eth_dev_owner_unset(info_.number, owner_id());
-  rte_eth_dev_close(info_.number);
+  take_apart(rte_eth_dev_close);
 }
+
+bool Port::keeps_buffers() const { return info_.driver == "net_memif" || info_.driver == "net_af_xdp"; }
 
 std::uint64_t Port::missing_mbufs() const {
   std::uint64_t missing = 0;

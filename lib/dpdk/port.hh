@@ -40,6 +40,8 @@ class Port {
   void close();
   /// Buffers missing from the pools; meaningful after close().
   [[nodiscard]] std::uint64_t missing_mbufs() const;
+  /// The driver is known not to give back what lies in its rings (memif: with zero-copy).
+  [[nodiscard]] bool keeps_buffers() const;
 
   [[nodiscard]] const PortInfo& info() const { return info_; }
   [[nodiscard]] rte_mempool* pool(unsigned worker) const { return pools_[worker]; }
@@ -65,6 +67,9 @@ class Port {
   /// Empty: the device spreads as we predict.
   [[nodiscard]] std::string verify_rss(FlowSpread& spread);
   Result<void> wait_for_link();
+  /// Stops or closes the device. memif's handler of a departing peer runs in EAL's interrupt thread and takes apart the
+  /// same rings, with nothing to keep the two apart, so there it is done in that thread.
+  void take_apart(int (*how)(std::uint16_t port));
   [[nodiscard]] Error error(const std::string& what) const;
   void warn(const std::string& what);
 

@@ -296,14 +296,15 @@ Result<void> Runtime::start_devices() {
   return {};
 }
 
-std::vector<std::string> Runtime::links_down() {
-  std::vector<std::string> down;
-  for (const Group& group : impl_->groups) {
-    if (!group.port->started()) continue;
-    group.port->poll_link();
-    if (!group.port->info().link_up) down.push_back(group.port->info().device);
+std::vector<std::size_t> Runtime::missing_peers() {
+  std::vector<std::size_t> missing;
+  for (std::size_t i = 0; i < impl_->groups.size(); ++i) {
+    Port& port = *impl_->groups[i].port;
+    if (!port.started() || !port.link_depends_on_peer()) continue;
+    port.poll_link();
+    if (!port.info().link_up) missing.push_back(i);
   }
-  return down;
+  return missing;
 }
 
 Result<void> Runtime::start() {
@@ -391,7 +392,9 @@ bool Runtime::running() const { return impl_->running; }
 std::uint64_t Runtime::leaked_mbufs() const {
   std::uint64_t held = 0 - impl_->packets_drained;
   for (const Slot& slot : impl_->slots) held += slot.worker->stats().packets_held;
-  return std::min(held, 0 - held);
+  std::uint64_t missing = 0;
+  for (const Group& group : impl_->groups) missing += group.port->keeps_buffers() ? 0 : group.port->missing_mbufs();
+  return std::max(std::min(held, 0 - held), missing);
 }
 
 std::uint64_t Runtime::mbufs_kept_by_devices() const {
@@ -409,7 +412,7 @@ std::vector<std::string> Runtime::watch() {
     const bool up = port.info().link_up;
     lines.push_back(impl_->groups[i].config.name + ": link of " + port.info().device + (up ? " is up" : " is down"));
     for (Slot& slot : impl_->slots) {
-      if (slot.group == i) slot.worker->command(Worker::kLinkChanged);
+      if (slot.group == i) slot.worker->command(up ? Worker::kAnnounce : Worker::kLinkDown);
     }
   }
   return lines;

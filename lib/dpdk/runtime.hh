@@ -137,12 +137,12 @@ class Runtime {
   Runtime& operator=(const Runtime&) = delete;
 
   /// Makes all memory be there with Populate::kStart, and starts the devices: what start() does first. For those who
-  /// want to see links_down() before anybody sends.
+  /// want nobody to send while missing_peers() is not empty.
   Result<void> start_devices();
   /// Launches the workers, after start_devices() if that was not called.
   Result<void> start();
-  /// Devices that are started and whose link is down now.
-  [[nodiscard]] std::vector<std::string> links_down();
+  /// Groups whose device is started and has nobody at its other end now (memif, vhost, virtio-user).
+  [[nodiscard]] std::vector<std::size_t> missing_peers();
   /// Every shard stops accepting; established connections go on. Returns at once.
   void drain();
   /// Asks the workers to finish and joins them, then stops the devices. An error names workers that did not end in
@@ -151,8 +151,8 @@ class Runtime {
   /// stop(), then gives the devices back (they are gone for this process) and counts what did not come back.
   Result<void> close();
   [[nodiscard]] bool running() const;
-  /// Packets that the workers took from devices and pools and did not give back, or gave back twice. Meaningful after
-  /// close().
+  /// Packets that the workers took from devices and pools and did not give back, or gave back twice, or that are
+  /// missing in the pools although their driver keeps none. Meaningful after close().
   [[nodiscard]] std::uint64_t leaked_mbufs() const;
   /// Packet buffers missing in their pools although no worker holds them: some drivers do not give back what lay in
   /// their rings. Meaningful after close().

@@ -1,5 +1,6 @@
 #include "dpdk/unmap_guard.hh"
 
+#include <dlfcn.h>
 #include <linux/membarrier.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -11,7 +12,6 @@
 #include <cstring>
 #include <mutex>
 #include <utility>
-#include <vector>
 
 #include "dpdk/compat.hh"
 
@@ -30,13 +30,16 @@ namespace {
 /// A worker may be preempted for long, a peer's departure is no hurry.
 constexpr unsigned kPatienceMs = 10'000;
 
+/// Never destroyed: EAL's thread may outlive what exit() destroys.
 struct Registry {
-  std::mutex mutex;
-  std::vector<const Lap*> laps;
+  std::mutex list;
+  Lap* first = nullptr;
+  /// Held by the one who waits.
+  std::mutex waiter;
 };
 
 Registry& registry() {
-  static Registry all;
+  static Registry& all = *new Registry;
   return all;
 }
 
@@ -51,45 +54,57 @@ bool in_interrupt_thread() {
 
 Lap::Lap() {
   Registry& all = registry();
-  const std::lock_guard guard(all.mutex);
-  all.laps.push_back(this);
+  const std::lock_guard guard(all.list);
+  next_lap_ = std::exchange(all.first, this);
   // wait_for_laps() makes the workers see what was written before it, without a fence in their loops.
   syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
 }
 
 Lap::~Lap() {
   Registry& all = registry();
-  const std::lock_guard guard(all.mutex);
-  std::erase(all.laps, this);
+  const std::lock_guard guard(all.list);
+  Lap** link = &all.first;
+  while (*link != this) link = &(*link)->next_lap_;
+  *link = next_lap_;
 }
 
 bool wait_for_laps(unsigned patience_ms) {
   Registry& all = registry();
+  const std::lock_guard alone(all.waiter);
   std::atomic_thread_fence(std::memory_order_seq_cst);
   // Where the kernel has none, two laps are many more stores than a store buffer holds.
   syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
-  std::vector<std::pair<const Lap*, std::uint64_t>> waiting;
   {
-    const std::lock_guard guard(all.mutex);
-    for (const Lap* lap : all.laps) {
-      if (const std::uint64_t laps = lap->laps(); laps != Lap::kParked) waiting.emplace_back(lap, laps);
-    }
+    const std::lock_guard guard(all.list);
+    for (Lap* lap = all.first; lap != nullptr; lap = lap->next_lap_) lap->seen_ = lap->laps();
   }
-  const auto has_moved = [&all](const std::pair<const Lap*, std::uint64_t>& seen) {
-    if (std::find(all.laps.begin(), all.laps.end(), seen.first) == all.laps.end()) return true;
-    const std::uint64_t laps = seen.first->laps();
-    return laps == Lap::kParked || laps - seen.second >= 2;
-  };
-  for (std::uint64_t waited_us = 0; true; waited_us += 50) {
-    {
-      const std::lock_guard guard(all.mutex);
-      std::erase_if(waiting, has_moved);
+  const auto all_moved = [&all] {
+    const std::lock_guard guard(all.list);
+    bool moved = true;
+    for (Lap* lap = all.first; lap != nullptr; lap = lap->next_lap_) {
+      if (lap->seen_ == Lap::kParked) continue;
+      const std::uint64_t laps = lap->laps();
+      if (laps == Lap::kParked || laps - lap->seen_ >= 2)
+        lap->seen_ = Lap::kParked;
+      else
+        moved = false;
     }
-    if (waiting.empty()) return true;
+    return moved;
+  };
+  for (std::uint64_t waited_us = 0; !all_moved(); waited_us += 50) {
     if (waited_us >= std::uint64_t{patience_ms} * 1000) return false;
     const timespec nap{0, 50'000};
     nanosleep(&nap, nullptr);
   }
+  return true;
+}
+
+bool unmap_guard_in_place() {
+#ifdef TG_OWN_MUNMAP_OF_SANITIZER
+  return true;
+#else
+  return dlsym(RTLD_DEFAULT, "munmap") == reinterpret_cast<void*>(&munmap);
+#endif
 }
 
 }  // namespace tidegate

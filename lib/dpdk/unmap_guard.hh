@@ -36,11 +36,19 @@ class Lap {
   static constexpr std::uint64_t kParked = 0;
 
  private:
+  friend bool wait_for_laps(unsigned patience_ms);
+
   std::uint64_t count_ = 0;
+  /// Under the list's mutex: munmap() may be called by an allocator, so nothing here allocates.
+  Lap* next_lap_ = nullptr;
+  std::uint64_t seen_ = kParked;
   alignas(64) std::atomic<std::uint64_t> laps_ = kParked;
 };
 
 /// Waits until every Lap that is not parked has gone on by two, or for `patience_ms`. False: one has not.
 bool wait_for_laps(unsigned patience_ms);
+
+/// Whether drivers' libraries find our munmap(): not where the program hides its symbols or brings one of its own.
+[[nodiscard]] bool unmap_guard_in_place();
 
 }  // namespace tidegate

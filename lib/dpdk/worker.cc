@@ -298,7 +298,8 @@ bool Worker::handle_commands(Instant now, TxBurst& out) {
     }
   }
   if ((commands & kDrain) != 0) setup_.shard->drain();
-  if ((commands & kLinkChanged) != 0) setup_.shard->link_changed(now, out);
+  if ((commands & kLinkDown) != 0) setup_.shard->link_went_down();
+  if ((commands & kAnnounce) != 0) setup_.shard->announce(now, out);
   return (commands & kStop) == 0;
 }
 
@@ -346,6 +347,7 @@ void Worker::run() {
 }
 
 void Worker::poll_until_stopped() {
+  lap_.next();
   (void)commands_.load(std::memory_order_acquire);
   // The default slack of 50 us would make short sleeps long.
   prctl(PR_SET_TIMERSLACK, 1000UL);

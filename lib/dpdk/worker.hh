@@ -41,7 +41,7 @@ class Worker {
     MailboxGrid* mailboxes = nullptr;
     IdlePolicy idle;
   };
-  enum Command : std::uint32_t { kStop = 1, kDrain = 2, kLinkChanged = 4, kJob = 8 };
+  enum Command : std::uint32_t { kStop = 1, kDrain = 2, kAnnounce = 4, kJob = 8, kLinkDown = 16 };
 
   explicit Worker(const Setup& setup);
   Worker(const Worker&) = delete;

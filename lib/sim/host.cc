@@ -79,11 +79,6 @@ void SimHost::run(Instant now) {
   out_->flush();
 }
 
-void SimHost::link_changed(Instant now) {
-  shard_->link_changed(now, *out_);
-  out_->flush();
-}
-
 void SimHost::announce(Instant now) {
   shard_->announce(now, *out_);
   out_->flush();

@@ -50,7 +50,7 @@ class SimHost {
   void set_backed_up(bool backed_up) { out_->set_backed_up(backed_up); }
   /// Announces the addresses of the shard.
   void announce(Instant now);
-  void link_changed(Instant now);
+  void link_went_down() { shard_->link_went_down(); }
 
   /// Rows of every connection, LISTEN included.
   [[nodiscard]] std::vector<ConnectionRow> connections() const;

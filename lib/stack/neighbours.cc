@@ -124,10 +124,9 @@ void Neighbours::send_ready(unsigned most, TxBurst& out) {
 }
 
 void Neighbours::forget_all() {
-  for (std::size_t i = 0; i < entries_.size(); ++i) {
+  // Those beyond lie in memory that nobody has touched yet.
+  for (std::uint32_t i = 0; i < pool_.high_water(); ++i) {
     Neighbour& n = entries_[i];
-    // Those never used lie in memory that nobody has touched yet.
-    if (!n.resolved) continue;
     n.resolved = false;
     n.direct = false;
     n.asked = 0;

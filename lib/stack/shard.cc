@@ -331,10 +331,7 @@ void Shard::announce(Instant now, TxBurst& out) {
   out.flush();
 }
 
-void Shard::link_changed(Instant now, TxBurst& out) {
-  impl_->neighbours.forget_all();
-  announce(now, out);
-}
+void Shard::link_went_down() { impl_->neighbours.forget_all(); }
 
 void Shard::release_frames(TxBurst& out) { impl_->neighbours.release_frames(out); }
 

@@ -213,9 +213,9 @@ class Shard {
   void release_frames(TxBurst& out);
   /// Announces our addresses (gratuitous ARP, unsolicited NA); call once after start.
   void announce(Instant now, TxBurst& out);
-  /// The link went down or came up: whoever is at the other end next may have other Ethernet addresses. Forgets those
-  /// we learned and announces ours.
-  void link_changed(Instant now, TxBurst& out);
+  /// The link went down: whoever is at the other end next may have other Ethernet addresses, so those we learned are
+  /// forgotten, as Linux does at a loss of carrier. When it comes up, announce().
+  void link_went_down();
 
   /// Says what does not hold of the connections between two calls (sequence space, queues, timers); empty when all is
   /// well. For tests: it touches everything.

@@ -81,7 +81,10 @@ TEST(UnmapGuard, TheInterruptThreadUnmapsOnlyWhenNobodyIsInADriver) {
 TEST(UnmapGuard, OtherThreadsUnmapAtOnce) {
   Lap lap;
   lap.next();
+  const auto begun = std::chrono::steady_clock::now();
   EXPECT_EQ(unmap_as_a_library_does(page()), 0);
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, kAtOnce) << "it waited for the worker";
+  EXPECT_TRUE(unmap_guard_in_place());
 }
 
 #endif

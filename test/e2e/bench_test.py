@@ -180,8 +180,8 @@ def memif_waits(lab):
                 'closed, failed, sent again')
     ended = lab.ends_well(server, device_keeps=True)
     check_equal(ended['opened'], 100_000, 'connections the server counted')
-    bursts = sum(ended['groups'][0]['rx_bursts'].values())
-    check(0 < bursts <= ended['groups'][0]['frames_in'], f'{bursts} bursts brought what came in')
+    # What the shared rings hold is the driver's; with copies it would be none.
+    check(ended['packet_buffers_kept_by_devices'] > 500, 'the server copied')
     rate('memif without copies at the server', summary['rate_per_s'])
 
 

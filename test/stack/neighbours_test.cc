@@ -121,8 +121,8 @@ TEST_P(Neighbours, AfterALossOfLinkThePeerMayHaveAnotherAddress) {
   Ladder l(setup());
   l.established();
   l.answer_neighbours(false);
-  l.host().link_changed(l.now());
   take_others(l);
+  l.host().link_went_down();
   l.write("where are you now?");
   l.expect_nothing();
   const auto sent = take_others(l);
