@@ -75,10 +75,11 @@ def checksum(data):
 
 
 def syn(rng):
-    """A SYN of a stranger in 198.18.0.0/15 (for benchmarks, RFC 2544), with MSS, SACK permitted and window scale."""
+    """A SYN of a stranger in 198.18.0.0/15 (for benchmarks, RFC 2544), with MSS, SACK permitted and window scale as Linux sends
+    them without timestamps."""
     source, target = 0xc6120000 | rng.getrandbits(17), 0x0a000001
     tcp = struct.pack('!HHIIBBHHH12s', rng.randrange(1024, 65536), 80, rng.getrandbits(32), 0, 0x80, 0x02, 65535, 0, 0,
-                      bytes.fromhex('020405b40402010103030700'))
+                      bytes.fromhex('020405b40101040201030307'))
     pseudo = struct.pack('!IIBBH', source, target, 0, 6, len(tcp))
     tcp = tcp[:16] + struct.pack('!H', checksum(pseudo + tcp)) + tcp[18:]
     ip = struct.pack('!BBHHHBBHII', 0x45, 0, 20 + len(tcp), 0, 0x4000, 64, 6, 0, source, target)

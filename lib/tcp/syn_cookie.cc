@@ -38,10 +38,16 @@ HashKey derive_key(const HashKey& secret, std::uint64_t period) {
 
 }  // namespace
 
+std::uint64_t SynCookies::period_at(std::int64_t wall_ms) {
+  const auto wall = static_cast<std::uint64_t>(wall_ms);
+  if (wall - period_start_ms_ >= period_ms_) [[unlikely]]
+    derive(wall / period_ms_);
+  return period_;
+}
+
 void SynCookies::derive(std::uint64_t period) {
-  if (period == period_) [[likely]]
-    return;
   period_ = period;
+  period_start_ms_ = period * period_ms_;
   for (const std::uint64_t p : {period - 1, period, period + 1}) {
     derived_[p & kPeriodBits][0] = derive_key(keys_.current, p);
     if (keys_.previous) derived_[p & kPeriodBits][1] = derive_key(*keys_.previous, p);
@@ -53,14 +59,20 @@ std::uint32_t SynCookies::number(const HashKey& key, const FlowKey& flow, SeqNum
   return static_cast<std::uint32_t>(timestamps ? hash >> 32 : hash);
 }
 
+std::uint32_t SynCookies::mss_choice(const FlowKey& key, std::uint32_t mss) {
+  LastMss& last = last_mss_[key.is_v4() ? 0 : 1];
+  if (mss != last.mss) {
+    const auto& table = table_for(key);
+    const auto above = std::upper_bound(table.begin() + 1, table.end(), mss);
+    last = {mss, static_cast<std::uint32_t>(above - table.begin() - 1)};
+  }
+  return last.choice;
+}
+
 SeqNum SynCookies::make(const FlowKey& key, SeqNum irs, const SynOptions& options, std::int64_t wall_ms) {
-  const auto period = static_cast<std::uint64_t>(wall_ms / period_ms_);
-  derive(period);
+  const std::uint64_t period = period_at(wall_ms);
   const bool timestamps = options.has(kSynTimestamps);
-  const std::uint32_t mss = options.mss + (timestamps ? 12u : 0u);
-  const auto& table = table_for(key);
-  const auto above = std::upper_bound(table.begin() + 1, table.end(), mss);
-  const auto choice = static_cast<std::uint32_t>(above - table.begin() - 1);
+  const std::uint32_t choice = mss_choice(key, options.mss + (timestamps ? 12u : 0u));
   const std::uint32_t hash = number(derived_[period & kPeriodBits][0], key, irs, timestamps);
   const auto period_bits = static_cast<std::uint32_t>(period & kPeriodBits) << kPeriodShift;
   return SeqNum((hash & (~std::uint32_t{0} << kHashShift)) | period_bits | ((hash ^ choice) & kMssBits));
@@ -68,8 +80,7 @@ SeqNum SynCookies::make(const FlowKey& key, SeqNum irs, const SynOptions& option
 
 std::optional<std::uint16_t> SynCookies::check(const FlowKey& key, SeqNum irs, SeqNum cookie, bool timestamps,
                                                std::int64_t wall_ms) {
-  const auto period = static_cast<std::uint64_t>(wall_ms / period_ms_);
-  derive(period);
+  const std::uint64_t period = period_at(wall_ms);
   const std::uint32_t made_in = (cookie.value() >> kPeriodShift) & kPeriodBits;
   // 0 this period, 3 the one before, 1 the one after (its maker's clock is ahead), 2 none of them.
   const std::uint32_t distance = (made_in - static_cast<std::uint32_t>(period)) & kPeriodBits;

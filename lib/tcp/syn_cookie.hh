@@ -52,13 +52,26 @@ class SynCookies {
   [[nodiscard]] std::uint32_t lifetime_ms() const { return 2 * period_ms_; }
 
  private:
+  /// The number of the period; a division only when another has begun.
+  [[nodiscard]] std::uint64_t period_at(std::int64_t wall_ms);
+  /// The index of the largest MSS we know that is not above `mss`, or 0.
+  [[nodiscard]] std::uint32_t mss_choice(const FlowKey& key, std::uint32_t mss);
   void derive(std::uint64_t period);
   [[nodiscard]] static std::uint32_t number(const HashKey& key, const FlowKey& flow, SeqNum irs, bool timestamps);
 
+  /// Most SYNs say what the one before said.
+  struct LastMss {
+    std::uint32_t mss = 0;
+    std::uint32_t choice = 0;
+  };
+
   SynCookieKeys keys_;
   std::uint32_t period_ms_;
+  std::array<LastMss, 2> last_mss_;
   /// Keys of the period before, this one and the next, at their number modulo four; by secret.
-  std::uint64_t period_ = ~std::uint64_t{0};
+  std::uint64_t period_ = 0;
+  /// Far from every moment until the first is asked for.
+  std::uint64_t period_start_ms_ = std::uint64_t{1} << 63;
   std::array<std::array<HashKey, 2>, 4> derived_{};
 };
 

@@ -186,17 +186,7 @@ HeaderTemplate make_header_template(MacAddress source, MacAddress destination, s
   return result;
 }
 
-unsigned detail::long_options_length(const SegmentOut& segment) {
-  const unsigned options = segment.options;
-  const unsigned timestamps = (options & kOptTimestamps) != 0 ? 12 : 0;
-  const unsigned user_timeout = (options & kOptUserTimeout) != 0 ? 4 : 0;
-  if ((segment.flags & kSyn) != 0) {
-    const unsigned sack_alone = timestamps == 0 && (options & kOptSackPermitted) != 0 ? 4 : 0;
-    return timestamps + user_timeout + sack_alone + ((options & kOptMss) != 0 ? 4u : 0u) +
-           ((options & kOptWindowScale) != 0 ? 4u : 0u);
-  }
-  return timestamps + user_timeout + (segment.sack_count == 0 ? 0 : 4 + 8 * sack_blocks_to_send(segment));
-}
+unsigned detail::sack_option_length(const SegmentOut& segment) { return 4 + 8 * sack_blocks_to_send(segment); }
 
 bool encode_tcp(const HeaderTemplate& headers, const FlowKey& key, const SegmentOut& segment, std::uint32_t payload_sum,
                 TxOffload offload, Frame& out) {

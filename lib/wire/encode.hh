@@ -42,18 +42,32 @@ struct TxOffload {
 };
 
 namespace detail {
-[[nodiscard]] unsigned long_options_length(const SegmentOut& segment);
-}
+/// Octets of all options but SACK blocks, by [is a SYN][options].
+using OptionLengths = std::array<std::array<std::uint8_t, 32>, 2>;
+inline constexpr OptionLengths kOptionLengths = [] {
+  OptionLengths lengths{};
+  for (unsigned options = 0; options < 32; ++options) {
+    const unsigned timestamps = (options & kOptTimestamps) != 0 ? 12 : 0;
+    const unsigned user_timeout = (options & kOptUserTimeout) != 0 ? 4 : 0;
+    // SACK-permitted stands in place of the two NOPs before timestamps.
+    const unsigned sack_alone = timestamps == 0 && (options & kOptSackPermitted) != 0 ? 4 : 0;
+    const unsigned mss = (options & kOptMss) != 0 ? 4 : 0;
+    const unsigned window_scale = (options & kOptWindowScale) != 0 ? 4 : 0;
+    lengths[0][options] = static_cast<std::uint8_t>(timestamps + user_timeout);
+    lengths[1][options] = static_cast<std::uint8_t>(timestamps + user_timeout + sack_alone + mss + window_scale);
+  }
+  return lengths;
+}();
+[[nodiscard]] unsigned sack_option_length(const SegmentOut& segment);
+}  // namespace detail
 
 /// Octets of TCP options `segment` will carry: a multiple of four, at most 40. A SYN carries MSS, SACK-permitted,
 /// timestamps and window scale as `options` asks; any other segment timestamps and as many SACK blocks as fit (3
 /// beside timestamps, 4 without; RFC 2018 section 3).
 [[nodiscard]] inline unsigned tcp_options_length(const SegmentOut& segment) {
-  if (segment.sack_count == 0) {
-    if (segment.options == 0) return 0;
-    if (segment.options == kOptTimestamps) return 12;
-  }
-  return detail::long_options_length(segment);
+  const bool syn = (segment.flags & kSyn) != 0;
+  const unsigned others = detail::kOptionLengths[syn ? 1 : 0][segment.options & 31];
+  return syn || segment.sack_count == 0 ? others : others + detail::sack_option_length(segment);
 }
 
 /// Octets before the payload: `segment`'s payload belongs at `frame.data + tcp_header_length(...)`.

@@ -90,6 +90,39 @@ TEST(Rfc9293_3_2, UsualSynOptions) {
   EXPECT_EQ(decoded.payload(), (Bytes{0x42}));
 }
 
+/// What is recognised at one look means what the options mean one by one: four NOPs behind them spoil the look only.
+TEST(Rfc9293_3_2, UsualSynOptionsWithoutTimestamps) {
+  unsigned looks = 0;
+  for (const bool linux : {true, false}) {
+    for (const unsigned mss : {0u, 1u, 536u, 1460u, 8960u, 65535u}) {
+      for (unsigned shift = 0; shift < 256; shift += 5) {
+        Bytes options = {2, 4, static_cast<std::uint8_t>(mss >> 8), static_cast<std::uint8_t>(mss)};
+        const Bytes sack = {1, 1, 4, 2};
+        const Bytes scale = {1, 3, 3, static_cast<std::uint8_t>(shift)};
+        for (const Bytes& part : linux ? std::array{sack, scale} : std::array{scale, sack})
+          options.insert(options.end(), part.begin(), part.end());
+        Bytes one_by_one = options;
+        one_by_one.insert(one_by_one.end(), {1, 1, 1, 1});
+        const Decoded usual = with_options(options);
+        const Decoded slow = with_options(one_by_one);
+        EXPECT_EQ(usual.segment().options, slow.segment().options);
+        EXPECT_EQ(usual.segment().mss, slow.segment().mss);
+        EXPECT_EQ(usual.segment().window_scale, slow.segment().window_scale);
+        EXPECT_EQ(usual.segment().options, kOptSackPermitted | kOptWindowScale | (mss == 0 ? 0 : kOptMss));
+        EXPECT_EQ(usual.segment().window_scale, std::min(shift, 14u));
+        ++looks;
+      }
+    }
+  }
+  EXPECT_EQ(looks, 2u * 6 * 52);
+  // One octet different is not usual any more, and still right.
+  const Decoded other =
+      with_options(from_hex("020405b4"
+                            "01010402"
+                            "01030407"));
+  EXPECT_EQ(other.segment().options & kOptWindowScale, 0u);
+}
+
 /// The same options in another order take the slow path to the same result.
 TEST(Rfc9293_3_2, OrderDoesNotMatter) {
   const Decoded decoded = with_options(from_hex("0303070402080a01020304000000000101020405b4"));
