@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# A release build that is optimised as a whole with a profile of itself (GCC's -fprofile-use and -flto): builds it with counters, lets it serve
-# connections of every kind for a minute, and builds it again with what was counted. Needs no NIC, no huge pages.
+# A release build that is optimised as a whole with a profile of itself (GCC's -flto and -fprofile-use): builds it with
+# counters, lets it serve connections of every kind for a minute, and builds it again with what was counted. Needs no
+# NIC, no huge pages.
 #   scripts/profiled.sh [BUILD]     BUILD: where (default: build-profiled/ in the tree)
 # Afterwards `meson install -C BUILD` installs it as any other build. What it gains: bench/README.md.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 case ${1:-} in
   -h | --help)
-    sed -n '2,5s/^# \{0,1\}//p' "$0"
+    sed -n '2,6s/^# \{0,1\}//p' "$0"
     exit 0
     ;;
   -*)
