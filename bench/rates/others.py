@@ -75,8 +75,8 @@ def checksum(data):
 
 
 def syn(rng):
-    """A SYN of a stranger in 198.18.0.0/15 (for benchmarks, RFC 2544), with MSS, SACK permitted and window scale as Linux sends
-    them without timestamps."""
+    """A SYN of a stranger in 198.18.0.0/15 (for benchmarks, RFC 2544), with MSS, SACK permitted and window scale as
+    Linux sends them without timestamps."""
     source, target = 0xc6120000 | rng.getrandbits(17), 0x0a000001
     tcp = struct.pack('!HHIIBBHHH12s', rng.randrange(1024, 65536), 80, rng.getrandbits(32), 0, 0x80, 0x02, 65535, 0, 0,
                       bytes.fromhex('020405b40101040201030307'))
@@ -229,8 +229,8 @@ def dperf(world, role):
 
 
 def dperf_serves(world, program, vdev):
-    """`tidegate bench` goes first, since it has the memif server's role; it waits for the link, and its SYNs for dperf. dperf ends badly when
-    its peer leaves, so what it printed until then is taken."""
+    """`tidegate bench` goes first, since it has the memif server's role; it waits for the link,
+    and its SYNs for dperf. dperf ends badly when its peer leaves, so what it printed until then is taken."""
     config = world.write('dperf.conf', DPERF.format(
         mode='server', cpu=world.server_cpu, duration=world.seconds + 60, local='10.0.0.1', peer='10.0.0.2',
         more='client 10.1.0.1 128\nserver 10.0.0.1 1\nlisten 80 1'))

@@ -13,6 +13,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <string_view>
 #include <utility>
 
@@ -332,7 +333,7 @@ bool interrupt_thread_sleeps() {
 void Eal::cleanup() {
   if (!std::exchange(active_, false)) return;
   // EAL gives up its memory without waiting for its interrupt thread, which goes through the handles in it each time a
-  // device has come or gone: a segmentation fault in one of some hundred ends. A second is enough for what it does.
+  // device has come or gone: a segmentation fault, seen once. A second is enough for what it does.
   for (unsigned naps = 0; naps < 10'000 && !interrupt_thread_sleeps(); ++naps) usleep(100);
   rte_eal_cleanup();
 }

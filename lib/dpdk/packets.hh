@@ -8,17 +8,10 @@
 
 #include <cstdint>
 
+#include "base/sanitizer.hh"
 #include "dpdk/compat.hh"
 
-#if defined(__SANITIZE_THREAD__)
-#define TG_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define TG_TSAN 1
-#endif
-#endif
-
-#ifdef TG_TSAN
+#if TG_THREAD_SANITIZER
 extern "C" {
 void __tsan_acquire(void* address);
 void __tsan_release(void* address);
@@ -31,7 +24,7 @@ void AnnotateIgnoreWritesEnd(const char* file, int line);
 
 namespace tidegate {
 
-#ifdef TG_TSAN
+#if TG_THREAD_SANITIZER
 /// What DPDK's inline functions do inside is its own affair.
 struct InsideDpdk {
   InsideDpdk() {

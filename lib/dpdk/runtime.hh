@@ -158,9 +158,9 @@ class Runtime {
   /// their rings. Meaningful after close().
   [[nodiscard]] std::uint64_t mbufs_kept_by_devices() const;
 
-  /// To be called a few times a second from the main thread: notices links that came up or went down, has
-  /// neighbours forgotten and the addresses announced again then, and returns what is worth a line for the
-  /// operator, about memory too.
+  /// To be called a few times a second from the main thread: notices links that went down (neighbours are forgotten)
+  /// or came up (our addresses are announced again), and returns what is worth a line for the operator, about memory
+  /// too.
   std::vector<std::string> watch();
   /// Runs `job` on the worker's thread between two polls and waits for it, at most `limit`. False: the worker does not
   /// run or did not get to it; the job will then never run.

@@ -10,18 +10,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <mutex>
 #include <utility>
 
+#include "base/sanitizer.hh"
 #include "dpdk/compat.hh"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define TG_OWN_MUNMAP_OF_SANITIZER
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define TG_OWN_MUNMAP_OF_SANITIZER
-#endif
-#endif
 
 namespace tidegate {
 
@@ -100,7 +94,7 @@ bool wait_for_laps(unsigned patience_ms) {
 }
 
 bool unmap_guard_in_place() {
-#ifdef TG_OWN_MUNMAP_OF_SANITIZER
+#if TG_ADDRESS_SANITIZER || TG_THREAD_SANITIZER
   return true;
 #else
   return dlsym(RTLD_DEFAULT, "munmap") == reinterpret_cast<void*>(&munmap);
@@ -109,7 +103,7 @@ bool unmap_guard_in_place() {
 
 }  // namespace tidegate
 
-#ifndef TG_OWN_MUNMAP_OF_SANITIZER
+#if !TG_ADDRESS_SANITIZER && !TG_THREAD_SANITIZER
 /// Stands before libc's for the whole process: the linker exports it because shared libraries ask for it.
 extern "C" int munmap(void* address, std::size_t octets) noexcept {
   if (tidegate::in_interrupt_thread()) tidegate::wait_for_laps(tidegate::kPatienceMs);

@@ -2,20 +2,12 @@
 
 #include <cstring>
 
+#include "base/sanitizer.hh"
+
 namespace tidegate {
 
 namespace {
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool kReuse = false;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-constexpr bool kReuse = false;
-#else
-constexpr bool kReuse = true;
-#endif
-#else
-constexpr bool kReuse = true;
-#endif
+constexpr bool kReuse = TG_ADDRESS_SANITIZER == 0;
 }  // namespace
 
 Frame FramePool::take(std::uint16_t capacity) {

@@ -75,6 +75,24 @@ TEST(RunSummary, RatesPacketsAndPercentilesAddUp) {
   EXPECT_TRUE(s.problems.empty()) << s.problems[0];
 }
 
+TEST(RunSummary, BurstsByHowManyFramesTheyBrought) {
+  Summary s = good_run(LoadResults{});
+  s.groups[0].rx_bursts = {1000, 1, 2, 3, 4, 5, 6, 7};
+  const nlohmann::ordered_json expected = {{"1", 1},     {"2-3", 2},   {"4-7", 3}, {"8-15", 4},
+                                           {"16-31", 5}, {"32-63", 6}, {"64", 7}};
+  EXPECT_EQ(summary_json(s)["groups"][0]["rx_bursts"], expected);
+}
+
+TEST(RunSummary, WhatADriverKeepsIsSaidAndIsNoLeak) {
+  Summary s = good_run(LoadResults{});
+  EXPECT_EQ(summary_text(s, Palette{}).find("rings of devices"), std::string::npos);
+  s.mbufs_kept_by_devices = 1184;
+  find_problems(s, Expectations{});
+  EXPECT_TRUE(s.problems.empty());
+  EXPECT_EQ(summary_json(s)["packet_buffers_kept_by_devices"], 1184);
+  EXPECT_NE(summary_text(s, Palette{}).find("1,184 packet buffers in the rings of devices"), std::string::npos);
+}
+
 TEST(RunSummary, TimeWaitLeftOverIsNoLeak) {
   Summary s = good_run(LoadResults{});
   s.groups[0].shard.time_wait = 1'000'000;

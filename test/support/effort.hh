@@ -10,16 +10,9 @@
 #include <cstdio>
 #include <cstdlib>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define TG_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define TG_SANITIZED 1
-#endif
-#endif
-#ifndef TG_SANITIZED
-#define TG_SANITIZED 0
-#endif
+#include "base/sanitizer.hh"
+
+#define TG_SANITIZED (TG_ADDRESS_SANITIZER || TG_THREAD_SANITIZER)
 
 namespace tidegate {
 
