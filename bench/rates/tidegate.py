@@ -26,6 +26,7 @@ device = "{device}"
 [workers]
 cpus = "{cpu}"
 idle = "poll"
+populate = "start"
 [limits]
 connections = "64k"
 time_wait = {time_wait}
@@ -54,6 +55,7 @@ ranges = ["{sources}"]
 [workers]
 cpus = "{cpu}"
 idle = "poll"
+populate = "start"
 [limits]
 connections = "64k"
 time_wait = "64k"

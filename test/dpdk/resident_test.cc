@@ -9,6 +9,7 @@
 #include "../support/effort.hh"
 #include "environment.hh"
 
+#include "dpdk/clock.hh"
 #include "dpdk/resident.hh"
 
 namespace tidegate::test {
@@ -57,6 +58,28 @@ TEST(ResidentMemory, StaysAheadOfWhatIsInUse) {
   used = 0.6;
   EXPECT_TRUE(wait_for_bytes(memory, 1024 * kMiB));
   EXPECT_EQ(memory.bytes(), 1024 * kMiB);
+}
+
+std::atomic<std::int64_t> kept_waiting_ns = 0;
+
+/// A slice whose CPU others have: it takes time, and none of it is the thread's.
+int wait_for_the_cpu(void*, std::size_t, int) {
+  const std::int64_t before = monotonic_ns();
+  usleep(5'000);
+  kept_waiting_ns += monotonic_ns() - before;
+  return 0;
+}
+
+/// The thread rests as long as it worked. Were waiting work, beside a spinning worker it would take twice the time.
+TEST(ResidentMemory, WaitingForTheCpuIsNoWorkToRestFrom) {
+  PageResource pages;
+  FixedArray<std::uint8_t> array(200 * kMiB, &pages);
+  ResidentMemory memory(parts_of(pages, nullptr), {}, &wait_for_the_cpu);
+  memory.ahead();
+  const std::int64_t from = monotonic_ns();
+  const std::int64_t waited = kept_waiting_ns;
+  EXPECT_TRUE(wait_for_bytes(memory, 200 * kMiB));
+  EXPECT_LT(monotonic_ns() - from, (kept_waiting_ns - waited) * 8 / 5);
 }
 
 TEST(ResidentMemory, SmallRunsAreThereAtOnce) {
