@@ -64,22 +64,34 @@ std::uint64_t siphash24(const HashKey& key, std::span<const std::uint8_t> data) 
   return state.finish();
 }
 
-/// Word by word, the last one being the length in its top octet: no octet string is made first.
-std::uint64_t siphash24(const HashKey& key, const FlowKey& flow, std::uint32_t salt) {
-  SipState state(key);
-  const std::uint64_t last = big_endian_word((std::uint64_t{flow.ports()} << 32) | salt);
+namespace {
+
+/// Word by word, the last one having the length in its top octet: no octet string is made first.
+[[gnu::always_inline]] inline void absorb_addresses(SipState& state, const FlowKey& flow) {
   if (flow.is_v4()) {
     state.absorb(big_endian_word((std::uint64_t{flow.local.v4_value()} << 32) | flow.remote.v4_value()));
-    state.absorb(last);
-    state.absorb(std::uint64_t{16} << 56);
-    return state.finish();
+    return;
   }
   state.absorb(big_endian_word(flow.local.hi));
   state.absorb(big_endian_word(flow.local.lo));
   state.absorb(big_endian_word(flow.remote.hi));
   state.absorb(big_endian_word(flow.remote.lo));
-  state.absorb(last);
-  state.absorb(std::uint64_t{40} << 56);
+}
+
+}  // namespace
+
+std::uint64_t siphash24(const HashKey& key, const FlowKey& flow, std::uint32_t salt) {
+  SipState state(key);
+  absorb_addresses(state, flow);
+  state.absorb(big_endian_word((std::uint64_t{flow.ports()} << 32) | salt));
+  state.absorb(std::uint64_t{flow.is_v4() ? 16u : 40u} << 56);
+  return state.finish();
+}
+
+std::uint64_t siphash24(const HashKey& key, const FlowKey& flow) {
+  SipState state(key);
+  absorb_addresses(state, flow);
+  state.absorb(big_endian_word(std::uint64_t{flow.ports()} << 32) | std::uint64_t{flow.is_v4() ? 12u : 36u} << 56);
   return state.finish();
 }
 

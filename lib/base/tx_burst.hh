@@ -31,25 +31,34 @@ class TxBurst {
     if (n_free_ > 0) backend_.release(backend_.context, free_.data(), n_free_);
   }
 
-  /// The next frame to write into, or nullptr when there is none. Calling it again without commit() yields the same
-  /// frame.
+  /// The next frame to write into, or nullptr when there is none. Calling it again without commit() or detach() yields
+  /// the same buffer.
   [[nodiscard]] Frame* reserve() {
     if (n_free_ == 0) [[unlikely]] {
       n_free_ = backend_.allocate(backend_.context, free_.data(), kRefill);
       if (n_free_ == 0) return nullptr;
     }
-    return &free_[n_free_ - 1];
+    // It is copied to its place before it is filled in. A copy afterwards would read in one piece what was just written
+    // in several, which waits until these have left the store buffer, and the headers before them: over memif for lines
+    // that the other side's CPU holds.
+    Frame& frame = ready_[n_ready_];
+    frame = free_[n_free_ - 1];
+    return &frame;
   }
 
   /// The reserved frame is complete: `len`, `flags` and header lengths are set.
   void commit() {
-    ready_[n_ready_++] = free_[--n_free_];
+    --n_free_;
+    ++n_ready_;
     ++committed_;
     if (n_ready_ == kMaxBurst) flush();
   }
 
   /// Takes the reserved frame out: it now belongs to the caller, who gives it back through submit() or recycle().
-  [[nodiscard]] Frame detach() { return free_[--n_free_]; }
+  [[nodiscard]] Frame detach() {
+    --n_free_;
+    return ready_[n_ready_];
+  }
 
   /// Sends a frame that was detached before.
   void submit(const Frame& frame) {

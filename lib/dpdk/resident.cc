@@ -29,8 +29,8 @@ constexpr std::int64_t kLookNs = 5'000'000;
 /// The start may take so much longer, which is enough for what some workers shall have at once; the thread does the
 /// rest.
 constexpr std::int64_t kStartNs = 100'000'000;
-/// A tenth of what others get where it must share a CPU: some 400 MiB a second, where a million connections a second take
-/// 50 to 100.
+/// A tenth of what others get where it must share a CPU: some 400 MiB a second, where a million connections a second
+/// take 50 to 100.
 constexpr int kNice = 10;
 /// linux/mempolicy.h, which comes with libnuma and not with the C library.
 constexpr int kPolicyDefault = 0;
@@ -154,8 +154,8 @@ bool ResidentMemory::populate_some(bool rest) {
     switch (work.populator.step(share)) {
       case Populator::State::kMore:
         more = true;
-        // As long as it worked, so that it never takes more than half of a CPU. What others on its CPU took from it is no
-        // work: it would fall behind beside a worker.
+        // As long as it worked, so that it never takes more than half of a CPU. What others on its CPU took from it is
+        // no work: it would fall behind beside a worker.
         if (rest && !wait_ns(thread_cpu_ns() - before)) return false;
         break;
       case Populator::State::kReached:

@@ -40,7 +40,7 @@ ConnectError ActiveOpener::look_at(Walk& walk, const ConnectRequest& request) co
   walk.remote_port = request.remote_port;
   // No connection has both ends at one address, so that no initial sequence number tells of this. Half of 2^64 at most:
   // the sum with the cursor must not wrap.
-  walk.ahead = siphash24(key_, FlowKey{remote, remote, 0, request.remote_port}, 0) >> 1;
+  walk.ahead = siphash24(key_, FlowKey{remote, remote, 0, request.remote_port}) >> 1;
   return ConnectError::kOk;
 }
 

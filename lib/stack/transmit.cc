@@ -5,6 +5,7 @@
 
 #include "stack/shard_impl.hh"
 #include "wire/checksum.hh"
+#include "wire/encode_usual.hh"
 
 namespace tidegate {
 
@@ -33,9 +34,13 @@ inline void Shard::Impl::transmit(const TxIntent& intent) {
 
   Frame* frame = out->reserve();
   if (frame == nullptr) return drops.add(Drop::kNoTransmitBuffer);
-  const unsigned header_length = tcp_header_length(headers, intent.segment);
+  const UsualOptions options = usual_options(headers, intent.segment);
+  const unsigned header_length = options == UsualOptions::kOther
+                                     ? tcp_header_length(headers, intent.segment)
+                                     : headers.l2_len + kIpv4Len + kTcpLen + options_length(options);
   std::uint32_t left = intent.segment.payload_len;
-  if (header_length + left > frame->capacity) return drops.add(Drop::kNoTransmitBuffer);
+  if (header_length + left > frame->capacity) [[unlikely]]
+    return drops.add(Drop::kNoTransmitBuffer);
 
   std::uint32_t sum = 0;
   std::uint8_t* to = frame->data + header_length;
@@ -55,7 +60,8 @@ inline void Shard::Impl::transmit(const TxIntent& intent) {
     offset = 0;
     chunk = from.next;
   }
-  if (!encode_tcp(headers, intent.key, intent.segment, sum, offload, *frame)) return drops.add(Drop::kNoTransmitBuffer);
+  if (!encode_tcp_inline(options, headers, intent.key, intent.segment, sum, offload, *frame))
+    return drops.add(Drop::kNoTransmitBuffer);
   ++frames_out;
   if (ready) [[likely]] {
     out->commit();

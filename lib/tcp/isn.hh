@@ -17,13 +17,13 @@ struct InitialNumbers {
 };
 
 [[nodiscard]] inline InitialNumbers initial_numbers(const HashKey& key, const FlowKey& flow, Instant now) {
-  const std::uint64_t hash = siphash24(key, flow, 0);
+  const std::uint64_t hash = siphash24(key, flow);
   const auto clock = static_cast<std::uint32_t>(now.as_ns() / 4000);
   return {SeqNum(clock + static_cast<std::uint32_t>(hash)), static_cast<std::uint32_t>(hash >> 32)};
 }
 
 [[nodiscard]] inline std::uint32_t timestamp_offset(const HashKey& key, const FlowKey& flow) {
-  return static_cast<std::uint32_t>(siphash24(key, flow, 0) >> 32);
+  return static_cast<std::uint32_t>(siphash24(key, flow) >> 32);
 }
 
 }  // namespace tidegate

@@ -36,15 +36,19 @@ namespace tidegate {
 
 /// Folds to 16 bits, still in memory order. A range that carries its correct checksum folds to 0xffff.
 [[nodiscard]] constexpr std::uint16_t checksum_fold(std::uint32_t sum) {
-  // In the upper half both halves meet, with the carry out of it: an add-with-carry.
-  const std::uint32_t both = sum + (sum << 16);
-  return static_cast<std::uint16_t>((both >> 16) + (both < sum ? 1u : 0u));
+  // In both halves both halves meet; the carry out of the lower one is the end-around carry of the upper.
+  return static_cast<std::uint16_t>((sum + std::rotl(sum, 16)) >> 16);
 }
 
 /// Same for a sum gathered in 64 bits.
 [[nodiscard]] constexpr std::uint32_t checksum_fold64(std::uint64_t sum) {
   return checksum_add(static_cast<std::uint32_t>(sum), static_cast<std::uint32_t>(sum >> 32));
 }
+
+/// Whether a range that carries its checksum, and is not all zeros, is whole: it would fold to 0xffff. Folding keeps
+/// the remainder by 0xffff, and that it is zero takes a multiplication to know (Granlund and Montgomery
+/// 1994, section 9).
+[[nodiscard]] constexpr bool checksum_holds(std::uint64_t sum) { return sum % 0xffff == 0; }
 
 /// Writes the complement of `sum` into a header's checksum field.
 inline void store_checksum(std::uint8_t* field, std::uint32_t sum) {

@@ -23,17 +23,22 @@ constexpr unsigned kPrefetchAhead = 4;
 class Decoder {
  public:
   Decoder(const DecodeConfig& config, DecodedBurst& out)
-      : out_(out), our_mac_(mac_bits(config.mac)), vlan_id_(config.vlan_id), verify_(config.verify_checksums) {}
+      : out_(out),
+        our_mac_(mac_bits(config.mac)),
+        usual_addresses_(swap_if_little(our_mac_ << 16)),
+        shortest_usual_(config.vlan_id == 0 ? kEthernetLen + kIpv4Len + kTcpLen : kNoFrame),
+        vlan_id_(config.vlan_id),
+        verify_(config.verify_checksums) {}
 
   /// The frame nearly all are like: untagged, to our address, IPv4 without options, whole, TCP with nothing wrong.
   /// False, and nothing done, for any other: decode() names what is wrong with it, if anything is.
   [[nodiscard]] bool decode_usual(const Frame& frame, std::uint8_t index) {
     const std::uint8_t* p = frame.data;
-    if (frame.len < kEthernetLen + kIpv4Len + kTcpLen || vlan_id_ != 0) return false;
-    if (mac_bits(p) != our_mac_ || (p[6] & 1) != 0) return false;
-    // EtherType, version and header length; then no fragment, and the protocol.
-    if ((load_be32(p + 12) & 0xffff'ff00) != 0x0800'4500 || (load_be32(p + 20) & 0x3fff'00ff) != kProtoTcp)
-      return false;
+    if (frame.len < shortest_usual_) return false;
+    // To us, and from one station; EtherType, version and header length; then no fragment, and the protocol.
+    if ((detail::load_raw<std::uint64_t>(p) & kAddressBits) != usual_addresses_) return false;
+    if ((detail::load_raw<std::uint32_t>(p + 12) & kVersionBits) != kUsualVersion) return false;
+    if ((detail::load_raw<std::uint32_t>(p + 20) & kProtocolBits) != kUsualProtocol) return false;
     const unsigned total_len = load_be16(p + 16);
     if (total_len < kIpv4Len + kTcpLen || total_len > frame.len - kEthernetLen) return false;
     if ((frame.flags & (kRxIpChecksumBad | kRxL4ChecksumBad)) != 0) return false;
@@ -115,7 +120,7 @@ class Decoder {
     if ((frame.flags & kRxIpChecksumGood) == 0) {
       const std::uint64_t sum = addresses + detail::load_raw<std::uint32_t>(ip) +
                                 detail::load_raw<std::uint32_t>(ip + 4) + detail::load_raw<std::uint32_t>(ip + 8);
-      if (checksum_fold(checksum_fold64(sum)) != 0xffff) return false;
+      if (!checksum_holds(sum)) return false;
     }
     if ((frame.flags & kRxL4ChecksumGood) != 0) return true;
     // The words of the TCP header that the caller loads as well; what follows it in one more step, if anything does.
@@ -130,8 +135,7 @@ class Decoder {
       tcp += 12;
       left -= 12;
     }
-    const std::uint32_t folded = checksum_fold64(sum);
-    return checksum_fold(left == 0 ? folded : checksum_partial(tcp, left, folded)) == 0xffff;
+    return checksum_holds(left == 0 ? sum : checksum_partial(tcp, left, checksum_fold64(sum)));
   }
 
   [[nodiscard]] OtherPacket& next_other() { return out_.others[out_.n_others]; }
@@ -157,8 +161,20 @@ class Decoder {
     return Drop::kNone;
   }
 
+  // What is compared of a usual frame, in memory order: our address and the source's group bit; EtherType, version and
+  // header length; more fragments, fragment offset and protocol.
+  static constexpr std::uint64_t kAddressBits = swap_if_little(std::uint64_t{0xffff'ffff'ffff'0100});
+  static constexpr std::uint32_t kVersionBits = swap_if_little(std::uint32_t{0xffff'ff00});
+  static constexpr std::uint32_t kUsualVersion = swap_if_little(std::uint32_t{0x0800'4500});
+  static constexpr std::uint32_t kProtocolBits = swap_if_little(std::uint32_t{0x3fff'00ff});
+  static constexpr std::uint32_t kUsualProtocol = swap_if_little(std::uint32_t{kProtoTcp});
+  /// Longer than any frame.
+  static constexpr unsigned kNoFrame = 0x1'0000;
+
   DecodedBurst& out_;
   std::uint64_t our_mac_;
+  std::uint64_t usual_addresses_;
+  unsigned shortest_usual_;
   std::uint16_t vlan_id_;
   bool verify_;
 };

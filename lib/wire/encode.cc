@@ -5,15 +5,19 @@
 
 #include "base/bytes.hh"
 #include "base/check.hh"
+#include "wire/encode_usual.hh"
 #include "wire/ethernet.hh"
 #include "wire/ipv4.hh"
 #include "wire/ipv6.hh"
 #include "wire/tcp.hh"
 
 namespace tidegate {
-namespace {
 
-constexpr std::uint32_t kNopNop = 0x0101'0000;
+using detail::fold_host;
+using detail::kNopNop;
+using detail::to_host_order;
+
+namespace {
 
 /// Writes 32-bit words and sums them in host order on the way.
 struct SummingWriter {
@@ -26,13 +30,6 @@ struct SummingWriter {
     p += 4;
   }
 };
-
-/// From memory order to host order: the octets of each 16-bit word change places.
-[[nodiscard]] std::uint32_t to_host_order(std::uint32_t memory_sum) {
-  return std::endian::native == std::endian::little ? std::rotl(memory_sum, 8) : memory_sum;
-}
-
-[[nodiscard]] std::uint16_t fold_host(std::uint64_t sum) { return checksum_fold(checksum_fold64(sum)); }
 
 /// RFC 5482 section 2: an option of exactly four octets.
 void write_user_timeout(const SegmentOut& segment, SummingWriter& writer) {
@@ -109,61 +106,6 @@ void write_options(const SegmentOut& segment, SummingWriter& writer) {
   return addresses;
 }
 
-/// IPv4 and a TCP header without options, or with timestamps alone: nearly all there is. The same octets as the general
-/// form below writes.
-template <bool kTimestamps>
-[[nodiscard]] bool encode_usual(const HeaderTemplate& headers, const FlowKey& key, const SegmentOut& segment,
-                                std::uint32_t payload_sum, TxOffload offload, Frame& out) {
-  constexpr unsigned kHeaderLen = kTcpLen + (kTimestamps ? 12 : 0);
-  const unsigned tcp_len = kHeaderLen + segment.payload_len;
-  const unsigned l2_len = headers.l2_len;
-  const unsigned frame_len = l2_len + kIpv4Len + tcp_len;
-  if (frame_len > out.capacity) [[unlikely]]
-    return false;
-  // The link header and the IP header's first twelve octets; a tag makes it four more.
-  std::memcpy(out.data, headers.headers.data(), 32);
-  std::uint8_t* ip = out.data + l2_len;
-  const std::uint32_t constant = load_be32(headers.headers.data() + l2_len);
-  const std::uint32_t word = constant | (((segment.dscp & 63u) << 2 | (segment.ecn & 3u)) << 16) | (kIpv4Len + tcp_len);
-  const std::uint32_t local = key.local.v4_value();
-  const std::uint32_t remote = key.remote.v4_value();
-  const std::uint64_t addresses = std::uint64_t{local} + remote;
-  const unsigned checksum =
-      offload.ip_checksum ? 0u : ~unsigned{fold_host(headers.ip_sum + addresses + (word - constant))};
-  store_be32(ip, word);
-  store_be16(ip + 10, static_cast<std::uint16_t>(checksum));
-  store_be64(ip + 12, std::uint64_t{local} << 32 | remote);
-
-  std::uint8_t* tcp = ip + kIpv4Len;
-  const std::uint32_t ports = key.ports();
-  const std::uint32_t seq = segment.seq.value();
-  const std::uint32_t ack = segment.ack.value();
-  const std::uint32_t control = (kHeaderLen << 26) | (std::uint32_t{segment.flags} << 16) | segment.window;
-  const std::uint64_t pseudo = addresses + kProtoTcp + tcp_len;
-  store_be64(tcp, std::uint64_t{ports} << 32 | seq);
-  store_be64(tcp + 8, std::uint64_t{ack} << 32 | control);
-  std::uint64_t options = 0;
-  if constexpr (kTimestamps) {
-    store_be32(tcp + 20, kNopNopTimestamps);
-    store_be64(tcp + 24, std::uint64_t{segment.ts_value} << 32 | segment.ts_echo);
-    options = std::uint64_t{kNopNopTimestamps} + segment.ts_value + segment.ts_echo;
-  }
-  std::uint16_t field;
-  if (offload.tcp_checksum) {
-    field = fold_host(pseudo);
-  } else {
-    field = static_cast<std::uint16_t>(
-        ~fold_host(pseudo + ports + seq + ack + control + segment.urgent + options + to_host_order(payload_sum)));
-  }
-  store_be32(tcp + 16, std::uint32_t{field} << 16 | segment.urgent);
-  out.len = static_cast<std::uint16_t>(frame_len);
-  out.flags = static_cast<std::uint16_t>((offload.ip_checksum ? unsigned{kTxIpChecksum} : 0u) |
-                                         (offload.tcp_checksum ? unsigned{kTxTcpChecksum} : 0u));
-  out.l2_len = static_cast<std::uint8_t>(l2_len);
-  out.l3_len = kIpv4Len;
-  return true;
-}
-
 }  // namespace
 
 HeaderTemplate make_header_template(MacAddress source, MacAddress destination, std::uint16_t vlan_id, bool ipv6,
@@ -190,11 +132,12 @@ unsigned detail::sack_option_length(const SegmentOut& segment) { return 4 + 8 * 
 
 bool encode_tcp(const HeaderTemplate& headers, const FlowKey& key, const SegmentOut& segment, std::uint32_t payload_sum,
                 TxOffload offload, Frame& out) {
+  return encode_tcp_inline(usual_options(headers, segment), headers, key, segment, payload_sum, offload, out);
+}
+
+bool detail::encode_any(const HeaderTemplate& headers, const FlowKey& key, const SegmentOut& segment,
+                        std::uint32_t payload_sum, TxOffload offload, Frame& out) {
   TG_DCHECK(headers.is_v6() != key.is_v4());
-  if (!headers.is_v6() && segment.sack_count == 0 && (segment.flags & kSyn) == 0) [[likely]] {
-    if (segment.options == 0) return encode_usual<false>(headers, key, segment, payload_sum, offload, out);
-    if (segment.options == kOptTimestamps) return encode_usual<true>(headers, key, segment, payload_sum, offload, out);
-  }
   const unsigned tcp_header = kTcpLen + tcp_options_length(segment);
   const unsigned lower_len = headers.l2_len + headers.l3_len;
   const unsigned frame_len = lower_len + tcp_header + segment.payload_len;

@@ -37,8 +37,16 @@ inline constexpr std::uint32_t kSackPermittedTimestamps = 0x0402'080a;
 /// state; we drop it in CLOSED and LISTEN as well, silently, as Linux does in LISTEN. All others pass to the state
 /// machine, RST with FIN and segments without PSH included.
 [[nodiscard]] inline bool are_bad_tcp_flags(std::uint8_t flags) {
-  const bool impossible_syn = (flags & kSyn) != 0 && (flags & (kFin | kRst)) != 0;
-  return impossible_syn || (flags & (kSyn | kAck | kRst)) == 0;
+  // A bit for each combination of the lower five flags.
+  constexpr std::uint32_t kBad = [] {
+    std::uint32_t bad = 0;
+    for (unsigned f = 0; f < 32; ++f) {
+      const bool impossible_syn = (f & kSyn) != 0 && (f & (kFin | kRst)) != 0;
+      if (impossible_syn || (f & (kSyn | kAck | kRst)) == 0) bad |= 1u << f;
+    }
+    return bad;
+  }();
+  return (kBad >> (flags & 31) & 1) != 0;
 }
 
 /// Parses `n` octets of options into `segment`, whose flags are set and whose option fields are cleared.

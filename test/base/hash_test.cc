@@ -56,6 +56,7 @@ TEST(SipHash24, FlowKeyIsHashedInNetworkOrder) {
   store_be16(&raw[10], 1024);
   store_be32(&raw[12], 77);
   EXPECT_EQ(siphash24(kVectorKey, kFlow, 77), siphash24(kVectorKey, raw));
+  EXPECT_EQ(siphash24(kVectorKey, kFlow), siphash24(kVectorKey, std::span(raw).first(12)));
 
   const FlowKey flow6{IpAddress::v6(0x2001'0db8'0000'0001, 2), IpAddress::v6(0x2001'0db8'0000'0003, 4), 80, 1024};
   raw.resize(40);
@@ -67,6 +68,7 @@ TEST(SipHash24, FlowKeyIsHashedInNetworkOrder) {
   store_be16(&raw[34], 1024);
   store_be32(&raw[36], 77);
   EXPECT_EQ(siphash24(kVectorKey, flow6, 77), siphash24(kVectorKey, raw));
+  EXPECT_EQ(siphash24(kVectorKey, flow6), siphash24(kVectorKey, std::span(raw).first(36)));
 }
 
 TEST(SipHash24, KeyFlowAndSaltAllMatter) {

@@ -39,7 +39,7 @@ void Rig::find_tuples(Peers& peers, unsigned n, const HashKey& key) {
     for (std::uint32_t port = 1024; port < 65536 && tuples.size() < n; ++port) {
       const FlowKey flow{local_of(peers.six), remote_of(peers.six, host), kServicePort,
                          static_cast<std::uint16_t>(port)};
-      const std::uint32_t opens_at = kHashTop - static_cast<std::uint32_t>(siphash24(key, flow, 0));
+      const std::uint32_t opens_at = kHashTop - static_cast<std::uint32_t>(siphash24(key, flow));
       if (opens_at < kOpeningUnits) tuples.push_back({host, static_cast<std::uint16_t>(port), opens_at});
     }
   }

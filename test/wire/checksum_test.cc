@@ -42,6 +42,26 @@ TEST(Rfc1071, AgreesWithSixteenBitsAtATimeAtEveryLength) {
   }
 }
 
+/// With its checksum in it a range holds, and with any other value in that place it does not.
+TEST(Rfc1071, HoldsWithItsChecksumAndNoOther) {
+  Rng rng(7);
+  for (int round = 0; round < 50; ++round) {
+    const std::uint64_t others = rng() >> rng.below(40) | 1;
+    unsigned held = 0;
+    for (std::uint32_t field = 0; field <= 0xffff; ++field) {
+      const std::uint64_t sum = (others >> 1) + field;
+      const bool folds = checksum_fold(checksum_fold64(sum)) == 0xffff;
+      if (sum != 0 && checksum_holds(sum) != folds) FAIL() << sum;
+      held += folds ? 1 : 0;
+    }
+    // 0 and 0xffff are the same number.
+    EXPECT_GE(held, 1u);
+    EXPECT_LE(held, 2u);
+  }
+  EXPECT_TRUE(checksum_holds(0xffff'ffff'ffff'ffff));
+  EXPECT_FALSE(checksum_holds(0xffff'ffff'ffff'fffe));
+}
+
 TEST(Rfc1071, CarriesSurviveAllOnes) {
   for (std::size_t n : {8u, 20u, 31u, 1460u, 65535u}) {
     const Bytes bytes(n, 0xff);

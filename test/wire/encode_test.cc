@@ -7,6 +7,7 @@
 #include "base/rng.hh"
 #include "craft.hh"
 #include "wire/decode.hh"
+#include "wire/encode_usual.hh"
 
 namespace tidegate {
 namespace {
@@ -152,6 +153,49 @@ TEST(EncodeTcp, SynIsLinuxsOctetForOctet) {
     ASSERT_TRUE(encode(make_header_template(source, destination, 0, true), key, syn, {}, {}, ours));
     EXPECT_EQ(ours.bytes(), linux_frame);
   }
+}
+
+/// The inlined form against the general one: the same octets and the same word about them, for any usual segment.
+TEST(EncodeTcp, UsualSegmentsAreLikeAnyOther) {
+  Rng rng(20);
+  std::array<unsigned, 5> seen{};
+  for (int round = 0; round < 4000; ++round) {
+    const bool syn = rng.below(2) == 0;
+    SegmentOut segment = segment_with(static_cast<std::uint8_t>((syn ? kSyn : kPsh | kFin) | rng.below(2) * kAck),
+                                      static_cast<unsigned>(rng.below(32)), rng.below(8) == 0 ? 1 : 0);
+    constexpr unsigned kSynOptions = kOptMss | kOptWindowScale | kOptSackPermitted;
+    if (rng.below(4) != 0)
+      segment.options = static_cast<std::uint8_t>((syn ? kSynOptions : 0u) | rng.below(2) * kOptTimestamps);
+    segment.seq = SeqNum(static_cast<std::uint32_t>(rng()));
+    segment.ack = SeqNum(static_cast<std::uint32_t>(rng()));
+    segment.window = static_cast<std::uint16_t>(rng());
+    segment.mss = static_cast<std::uint16_t>(rng());
+    segment.ts_value = static_cast<std::uint32_t>(rng());
+    segment.ts_echo = static_cast<std::uint32_t>(rng());
+    segment.ecn = static_cast<std::uint8_t>(rng.below(4));
+    segment.dscp = static_cast<std::uint8_t>(rng.below(64));
+    segment.urgent = static_cast<std::uint16_t>(rng());
+    segment.payload_len = static_cast<std::uint16_t>(rng.below(1400));
+    FlowKey key = kOut4;
+    key.remote = IpAddress::v4(static_cast<std::uint32_t>(rng()));
+    const HeaderTemplate headers = headers_to_us(false, static_cast<std::uint16_t>(rng.below(2) * 7));
+    const TxOffload offload{rng.below(2) != 0, rng.below(2) != 0};
+    const auto sum = static_cast<std::uint32_t>(rng());
+    const UsualOptions options = usual_options(headers, segment);
+    ++seen[static_cast<std::size_t>(options)];
+    if (options != UsualOptions::kOther) {
+      EXPECT_EQ(headers.l2_len + 40 + options_length(options), tcp_header_length(headers, segment));
+    }
+    Buffer any;
+    Buffer inlined;
+    ASSERT_TRUE(detail::encode_any(headers, key, segment, sum, offload, any.frame));
+    ASSERT_TRUE(encode_tcp_inline(options, headers, key, segment, sum, offload, inlined.frame));
+    EXPECT_EQ(inlined.bytes(), any.bytes()) << "round " << round;
+    EXPECT_EQ(inlined.frame.flags, any.frame.flags);
+    EXPECT_EQ(inlined.frame.l2_len, any.frame.l2_len);
+    EXPECT_EQ(inlined.frame.l3_len, any.frame.l3_len);
+  }
+  for (const unsigned times : seen) EXPECT_GT(times, 100u);
 }
 
 TEST(Rfc6864_4_1, Ipv4IsAtomic) {
