@@ -70,6 +70,24 @@ class BenchFrames {
   std::vector<Frame> sent_;
 };
 
+/// Constant text to send; it stays where it is.
+template <std::size_t kOctets>
+class BenchText {
+ public:
+  BenchText() {
+    for (std::size_t i = 0; i < kOctets; ++i) octets_[i] = static_cast<std::uint8_t>('a' + i % 26);
+    data_ = StaticData::summed(octets_);
+  }
+  BenchText(const BenchText&) = delete;
+  BenchText& operator=(const BenchText&) = delete;
+
+  [[nodiscard]] const StaticData& data() const { return data_; }
+
+ private:
+  std::array<std::uint8_t, kOctets> octets_;
+  StaticData data_;
+};
+
 /// Answers every request with a fixed page and closes.
 class BenchServer : public Service {
  public:
@@ -77,7 +95,7 @@ class BenchServer : public Service {
     for (Event& event : events) {
       if (event.type == EventType::kReadable) {
         event.consumed += static_cast<std::uint32_t>(event.data.size());
-        connections.send_static(event.connection, {page_.data(), page_.size()});
+        connections.send_static(event.connection, page_.data());
         connections.close(event.connection);
       } else if (event.type == EventType::kClosed) {
         ++closed_[static_cast<std::size_t>(event.reason)];
@@ -87,7 +105,7 @@ class BenchServer : public Service {
   [[nodiscard]] std::uint64_t closed(CloseReason reason) const { return closed_[static_cast<std::size_t>(reason)]; }
 
  private:
-  std::array<std::uint8_t, 128> page_{};
+  BenchText<128> page_;
   std::array<std::uint64_t, static_cast<std::size_t>(CloseReason::kCount)> closed_{};
 };
 
@@ -100,7 +118,7 @@ class BenchClient : public Service {
     for (Event& event : events) {
       switch (event.type) {
         case EventType::kConnected:
-          connections.send_static(event.connection, {get_.data(), get_.size()});
+          connections.send_static(event.connection, get_.data());
           break;
         case EventType::kReadable:
           event.consumed += static_cast<std::uint32_t>(event.data.size());
@@ -139,7 +157,7 @@ class BenchClient : public Service {
   bool stopped_ = false;
   std::uint64_t finished_ = 0;
   std::uint64_t failed_ = 0;
-  std::array<std::uint8_t, 64> get_{};
+  BenchText<64> get_;
 };
 
 /// Host `i` of two back to back, 0 the client, for so many connections at once.

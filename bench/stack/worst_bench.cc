@@ -32,13 +32,13 @@ class BulkServer : public Service {
     for (Event& event : events) {
       if (event.type == EventType::kReadable) event.consumed += static_cast<std::uint32_t>(event.data.size());
       if (event.type != EventType::kReadable && event.type != EventType::kWritable) continue;
-      while (connections.send_static(event.connection, {page_.data(), page_.size()})) {
+      while (connections.send_static(event.connection, page_.data())) {
       }
     }
   }
 
  private:
-  std::array<std::uint8_t, 4096> page_{};
+  BenchText<4096> page_;
 };
 
 /// The whole of what is measured; never inlined, so that callgrind can tell it from the preparations.

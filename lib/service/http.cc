@@ -106,7 +106,7 @@ void HttpService::Impl::on_readable(Event& event, Connections& connections) {
     event.consumed = static_cast<std::uint32_t>(event.data.size());
     return;
   }
-  if (!slot.pending.empty()) {
+  if (!slot.pending.octets.empty()) {
     const Flush flushed = flush_pending(reading.user.slot, connections);
     if (flushed == Flush::kStalled) return;
     if (flushed == Flush::kClosing) {
@@ -132,10 +132,10 @@ bool HttpService::Impl::answer_recent(Event& event, Connections& connections) {
   // See begin_close().
   if (close && asked->keep_alive && connections.status(id).readable != 0) return false;
   const http::Octets& octets = close ? asked->answer->close : asked->answer->keep_alive;
-  const auto text = asked->head_only ? octets.all.first(octets.head_bytes) : octets.all;
+  const StaticData text = octets.choose(asked->head_only);
   if (!connections.send_static(id, text)) return false;
   counts.requests.add();
-  count(*asked->answer, text.size());
+  count(*asked->answer, text.octets.size());
   counts.bytes_in.add(data.size());
   event.consumed = static_cast<std::uint32_t>(event.data.size());
   if (close) {
@@ -192,11 +192,11 @@ void HttpService::Impl::refuse(Reading& reading, std::uint16_t status) {
 
 void HttpService::Impl::answer(Reading& reading, const http::Answer& answer, bool head_only, bool close) {
   const http::Octets& octets = close ? answer.close : answer.keep_alive;
-  const auto data = head_only ? octets.all.first(octets.head_bytes) : octets.all;
+  const StaticData data = octets.choose(head_only);
   const ConnectionId id = reading.event.connection;
   reading.closing = close;
   if (reading.connections.send_static(id, data)) {
-    count(answer, data.size());
+    count(answer, data.octets.size());
     return;
   }
   if (!can_send(reading.connections, id)) {
@@ -209,7 +209,7 @@ void HttpService::Impl::answer(Reading& reading, const http::Answer& answer, boo
     reading.closing = true;
     return;
   }
-  count(answer, data.size());
+  count(answer, data.octets.size());
   Slot& slot = slab[reading.user.slot];
   slot.pending = data;
   slot.pending_close = close;
@@ -323,7 +323,7 @@ HttpService::Impl::Flush HttpService::Impl::flush_pending(std::uint32_t index, C
 
 void HttpService::Impl::on_writable(const Event& event, Connections& connections) {
   const User user = user_of(event);
-  if (user.slot == kNone || slab[user.slot].pending.empty()) return;
+  if (user.slot == kNone || slab[user.slot].pending.octets.empty()) return;
   // What was left unread meanwhile is offered again by the stack.
   static_cast<void>(flush_pending(user.slot, connections));
 }
@@ -332,7 +332,7 @@ void HttpService::Impl::on_peer_closed(const Event& event, Connections& connecti
   User user = user_of(event);
   if (user.slot != kNone) {
     Slot& slot = slab[user.slot];
-    if (!slot.pending.empty()) {
+    if (!slot.pending.octets.empty()) {
       slot.peer_closed = true;
       return;
     }
@@ -361,7 +361,7 @@ void HttpService::Impl::expire(std::uint32_t index, Wait wait, Connections& conn
       counts.idle_timeouts.add();
       break;
   }
-  if (!slot.pending.empty()) {
+  if (!slot.pending.octets.empty()) {
     // The peer does not take its answer; a FIN would queue behind it.
     release_slot(connections, user);
     connections.abort(id);
@@ -371,7 +371,7 @@ void HttpService::Impl::expire(std::uint32_t index, Wait wait, Connections& conn
     // RFC 9110 15.5.9.
     const http::Answer& timeout = answers.error(408);
     if (connections.send_static(id, timeout.close.all)) {
-      count(timeout, timeout.close.all.size());
+      count(timeout, timeout.close.all.octets.size());
       if (config.linger_timeout_ms != 0) return begin_linger(index, connections);
     }
   }

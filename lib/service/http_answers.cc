@@ -128,7 +128,7 @@ Octets Answers::write(const HttpAnswer& answer, bool close) {
   text += close ? "Connection: close\r\n\r\n" : "Connection: keep-alive\r\n\r\n";
   const std::size_t head_bytes = text.size();
   text += answer.body;
-  return Octets{{reinterpret_cast<const std::uint8_t*>(text.data()), text.size()}, head_bytes};
+  return Octets{StaticData::summed({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()}), head_bytes};
 }
 
 Answer Answers::write(const HttpAnswer& answer) {

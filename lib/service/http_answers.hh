@@ -13,13 +13,16 @@
 #include "service/http.hh"
 #include "service/http_parser.hh"
 #include "service/http_paths.hh"
+#include "tcp/static_data.hh"
 
 namespace tidegate::http {
 
 /// One answer in one connection mode. The answer to HEAD is the front part of the same octets (RFC 9110 9.3.2).
 struct Octets {
-  std::span<const std::uint8_t> all;
+  StaticData all;
   std::size_t head_bytes = 0;
+
+  [[nodiscard]] StaticData choose(bool head_only) const { return head_only ? all.octets.first(head_bytes) : all; }
 };
 
 struct Answer {

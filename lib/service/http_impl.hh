@@ -29,7 +29,7 @@ struct HttpService::Impl {
     /// An answer the send buffer had no room for, and whether to close after it.
     bool pending_close = false;
     bool peer_closed = false;
-    std::span<const std::uint8_t> pending;
+    StaticData pending;
   };
   using Slab = FixedArray<Slot>;
 

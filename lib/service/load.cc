@@ -19,7 +19,7 @@ constexpr Duration kLate = Duration::ms(1);
 /// A poll receives 64 packets, of which a short connection has three: with so few launches the queue gets shorter.
 constexpr std::uint32_t kLaunchesWhileBehind = 4;
 
-std::string request_text(const LoadConfig& config, bool close) {
+std::string write_request(const LoadConfig& config, bool close) {
   const std::string host =
       config.host.empty() ? endpoint_to_string(config.targets[0].address, config.targets[0].port) : config.host;
   return "GET " + config.path + " HTTP/1.1\r\nHost: " + host + "\r\n" + (close ? "Connection: close\r\n" : "") + "\r\n";
@@ -34,8 +34,10 @@ std::span<const std::uint8_t> octets(const std::string& text) {
 LoadClient::Impl::Impl(const LoadConfig& config_in, std::pmr::memory_resource* memory)
     : config(config_in),
       schedule(config.rate_per_s),
-      request(request_text(config, false)),
-      last_request(request_text(config, config.first_close == FirstClose::kServer)),
+      request_text(write_request(config, false)),
+      last_request_text(write_request(config, config.first_close == FirstClose::kServer)),
+      request(StaticData::summed(octets(request_text))),
+      last_request(StaticData::summed(octets(last_request_text))),
       reader(config.expected_status, config.check_body, config.expected_body),
       pattern(kPatternBytes),
       pool(config.concurrency, memory),
@@ -211,9 +213,9 @@ void LoadClient::Impl::talk(std::uint32_t index, Connections& connections) {
 void LoadClient::Impl::send_request(std::uint32_t index, Connections& connections) {
   Slot& slot = slab[index];
   const bool last = slot.requests_done + 1 == config.requests_per_connection;
-  const auto data = octets(last ? last_request : request);
+  const StaticData& data = last ? last_request : request;
   slot.request_waits = !connections.send_static(slot.id, data);
-  if (!slot.request_waits) results.bytes_out.add(data.size());
+  if (!slot.request_waits) results.bytes_out.add(data.octets.size());
 }
 
 void LoadClient::Impl::send_payload(std::uint32_t index, Connections& connections) {

@@ -110,8 +110,11 @@ struct LoadClient::Impl {
   std::vector<ConnectRequest> connects;
   /// Of the latest record; part of its connection's user value, so that a late event never meets a later record.
   std::uint32_t generation = 0;
-  std::string request;
-  std::string last_request;
+  /// HTTP requests as they are sent.
+  std::string request_text;
+  std::string last_request_text;
+  StaticData request;
+  StaticData last_request;
   AnswerReader reader;
   std::vector<std::uint8_t> pattern;
 

@@ -11,9 +11,7 @@ std::size_t Connections::send(ConnectionId id, std::span<const std::uint8_t> dat
 std::size_t Connections::send_urgent(ConnectionId id, std::span<const std::uint8_t> data) {
   return engine_.send_urgent(id, data);
 }
-bool Connections::send_static(ConnectionId id, std::span<const std::uint8_t> data) {
-  return engine_.send_static(id, data);
-}
+bool Connections::send_static(ConnectionId id, const StaticData& data) { return engine_.send_static(id, data); }
 std::size_t Connections::send_room(ConnectionId id) const { return engine_.send_room(id); }
 void Connections::shutdown(ConnectionId id) { engine_.shutdown(id); }
 void Connections::close(ConnectionId id) { engine_.close(id); }

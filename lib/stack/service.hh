@@ -17,6 +17,7 @@
 #include "base/time.hh"
 #include "tcp/event.hh"
 #include "tcp/state.hh"
+#include "tcp/static_data.hh"
 #include "tcp/transfer_facts.hh"
 
 namespace tidegate {
@@ -113,8 +114,9 @@ class Connections {
   /// them, such as telnet; new ones should not (SHLD-13, RFC 6093).
   std::size_t send_urgent(ConnectionId id, std::span<const std::uint8_t> data);
   /// Sends without copying: `data` must stay unchanged as long as the shard lives. All or nothing (the send buffer
-  /// limit applies, but one answer of any size is taken when nothing is queued).
-  bool send_static(ConnectionId id, std::span<const std::uint8_t> data);
+  /// limit applies, but one answer of any size is taken when nothing is queued). With StaticData::summed() they need no
+  /// summing when they are sent.
+  bool send_static(ConnectionId id, const StaticData& data);
   /// Octets that send() would take now.
   [[nodiscard]] std::size_t send_room(ConnectionId id) const;
   /// Half-close: FIN after what is queued; receiving goes on. RFC 9293 3.9.1.4 CLOSE.

@@ -50,8 +50,10 @@ inline void Shard::Impl::transmit(const TxIntent& intent) {
   while (left > 0) {
     const Chunk& from = engine.chunk(chunk);
     const std::uint32_t n = std::min(left, from.len - offset);
-    if (offload.tcp_checksum) {
+    const std::uint32_t known = offset == 0 && n == from.len ? from.sum_of_all() : 0;
+    if (offload.tcp_checksum || known != 0) {
       std::memcpy(to + done, from.data + offset, n);
+      sum = checksum_combine(sum, known, done);
     } else {
       sum = copy_and_sum(to + done, from.data + offset, n, sum, done);
     }

@@ -149,23 +149,23 @@ std::size_t TcpEngine::send(ConnectionId id, std::span<const std::uint8_t> data)
 }
 
 /// 3.10.2, by reference to constant memory.
-[[gnu::flatten]] bool TcpEngine::send_static(ConnectionId id, std::span<const std::uint8_t> data) {
+[[gnu::flatten]] bool TcpEngine::send_static(ConnectionId id, const StaticData& data) {
   const std::size_t room = send_room(id);
   if (!alive(id)) return false;
   TcbHot& hot = hot_[id.index];
   if (!in(hot.state, kMaySend) || hot.has(kTcbFinQueued | kTcbAbort | kTcbDetached)) return false;
-  if (data.empty()) return true;
+  if (data.octets.empty()) return true;
   if (!awake(id.index)) {
     hot.set(kTcbWantWritable);
     wake_later(id.index);
     return false;
   }
   TcbWork& work = work_of(hot);
-  if (data.size() > room && work.tx_bytes > 0) {
+  if (data.octets.size() > room && work.tx_bytes > 0) {
     hot.set(kTcbWantWritable);
     return false;
   }
-  if (data.size() > 0x3fff'ffff) return false;
+  if (data.octets.size() > 0x3fff'ffff) return false;
   const std::uint32_t chunk = chunks_.allocate_reference(data, work.tx_head == kNone);
   if (chunk == kNone) {
     counters_.add(TcpCounter::kReferencesExhausted);
@@ -179,7 +179,7 @@ std::size_t TcpEngine::send(ConnectionId id, std::span<const std::uint8_t> data)
     chunks_[work.tx_tail].next = chunk;
   }
   work.tx_tail = chunk;
-  work.tx_bytes = work.tx_bytes + static_cast<std::uint32_t>(data.size());
+  work.tx_bytes = work.tx_bytes + static_cast<std::uint32_t>(data.octets.size());
   mark_dirty(id.index);
   return true;
 }

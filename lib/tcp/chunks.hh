@@ -19,6 +19,7 @@
 
 #include "base/memory.hh"
 #include "base/seq_num.hh"
+#include "tcp/static_data.hh"
 
 namespace tidegate {
 
@@ -30,8 +31,11 @@ struct Chunk {
   std::uint32_t next = kNone;
   /// kNone: constant memory.
   std::uint32_t block = kNone;
-  /// Sequence number of the first octet, for out-of-order data.
+  /// Sequence number of the first octet, for out-of-order data. Of constant memory: see sum_of_all().
   SeqNum seq;
+
+  /// The checksum_partial() of constant memory that nothing was taken from; 0: not known.
+  [[nodiscard]] std::uint32_t sum_of_all() const { return block == kNone ? seq.value() : 0; }
 };
 
 class ChunkPool {
@@ -94,11 +98,12 @@ class ChunkPool {
   /// A chunk that refers to constant memory, or kNone. `first`: of a connection with nothing to send yet; with half as
   /// many references again as connections there is always one, however many answers the others have queued. And since
   /// references keep to their number, each block always finds its header.
-  [[nodiscard]] std::uint32_t allocate_reference(std::span<const std::uint8_t> data, bool first) {
+  [[nodiscard]] std::uint32_t allocate_reference(const StaticData& data, bool first) {
     if (referenced_ >= (first ? references_ : references_ / 3)) return kNone;
     ++referenced_;
     const std::uint32_t header = headers_pool_.allocate();
-    headers_[header] = Chunk{data.data(), static_cast<std::uint32_t>(data.size()), kNone, kNone, SeqNum{}};
+    headers_[header] =
+        Chunk{data.octets.data(), static_cast<std::uint32_t>(data.octets.size()), kNone, kNone, SeqNum(data.sum)};
     return header;
   }
   void free(std::uint32_t i) {
@@ -141,7 +146,7 @@ class ChunkPool {
     Chunk& c = headers_[i];
     c.data += n;
     c.len -= n;
-    c.seq += n;
+    c.seq = c.block == kNone ? SeqNum{} : c.seq + n;
   }
 
  private:

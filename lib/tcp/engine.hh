@@ -93,7 +93,7 @@ class TcpEngine {
   OpenError open(const OpenRequest& request, ConnectionId& id);
   void prefetch_open(const FlowKey& key) const { table_.prefetch(hash_of(key)); }
   std::size_t send(ConnectionId id, std::span<const std::uint8_t> data);
-  bool send_static(ConnectionId id, std::span<const std::uint8_t> data);
+  bool send_static(ConnectionId id, const StaticData& data);
   [[nodiscard]] std::size_t send_room(ConnectionId id) const;
   void shutdown(ConnectionId id);
   void close(ConnectionId id);

@@ -339,30 +339,6 @@ TEST_P(Rfc9293_3_8_6, WritableComesAfterSendTookLess) {
   l.act([&](Connections& c) { EXPECT_EQ(c.send_room(l.id()), 4000u); });
 }
 
-TEST_P(Rfc9293_3_8_6, StaticAnswerOfAnySizeGoesOutWithoutCopies) {
-  static const std::string kAnswer = pattern(100'000);
-  Ladder l(setup());
-  l.established();
-  l.act([&](Connections& c) {
-    EXPECT_TRUE(c.send_static(l.id(), octets(kAnswer)));
-    EXPECT_FALSE(c.send_static(l.id(), octets(kAnswer))) << "only when nothing is queued";
-    c.close(l.id());
-  });
-  std::string got;
-  bool fin = false;
-  for (int i = 0; i < 200 && !fin; ++i) {
-    while (const auto sent = l.next()) {
-      ASSERT_EQ(sent->seq, 1 + got.size());
-      got += sent->data;
-      fin = fin || sent->tcp.has(kFin);
-    }
-    l.send(seg(kAck));
-  }
-  EXPECT_TRUE(fin);
-  EXPECT_EQ(got, kAnswer);
-  EXPECT_EQ(l.state(), TcpState::kFinWait2);
-}
-
 /// Sends `n` full segments and takes them from the ladder.
 void burst_out(Ladder& l, std::uint32_t n, std::uint32_t mss) {
   l.write(std::string(n * mss, 'x'));

@@ -410,6 +410,20 @@ TEST(ChunkPool, NothingIsAppendedToConstantMemory) {
   EXPECT_EQ(pool[chunk].len, 4u);
 }
 
+TEST(ChunkPool, TheSumOfConstantMemoryHoldsForAllOfItOnly) {
+  HeapResource memory;
+  ChunkPool pool(8, 2, &memory);
+  static const std::uint8_t kPage[4] = {1, 2, 3, 4};
+  EXPECT_EQ(pool[pool.allocate_reference(kPage, true)].sum_of_all(), 0u) << "not known";
+  const std::uint32_t chunk = pool.allocate_reference(StaticData::summed(kPage), true);
+  EXPECT_EQ(pool[chunk].sum_of_all(), checksum_partial(kPage, 4));
+  pool.trim_front(chunk, 2);
+  EXPECT_EQ(pool[chunk].sum_of_all(), 0u);
+  const std::uint32_t block = pool.allocate(ChunkPool::Share::kSend, 0);
+  pool[block].seq = SeqNum(7);
+  EXPECT_EQ(pool[block].sum_of_all(), 0u) << "a sequence number is no sum";
+}
+
 // All memory that grows with connections, with as many at work as are by default.
 TEST(Memory, TenMillionConnectionsTake160OctetsEach) {
   const auto octets = [](std::uint32_t connections) {
