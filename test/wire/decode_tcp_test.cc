@@ -174,7 +174,7 @@ TEST(Rfc2018_3, SackBlocks) {
 
 TEST(Rfc2018_3, FourBlocksFillTheHeader) {
   Bytes options{1, 1, 5, 34};
-  options.resize(36, 9);
+  put(options, Bytes(32, 9));
   put(options, Bytes{1, 1, 1, 1});
   EXPECT_EQ(with_options(options, kAck).segment().sack_count, 4);
 }
