@@ -33,7 +33,8 @@ class LocalAddresses {
   /// All ones behind one of our prefixes: everybody on that link, never somebody to have a connection with. RFC 3021: a
   /// /31 has none.
   [[nodiscard]] bool is_broadcast(IpAddress address) const {
-    if (!address.is_v4()) return false;
+    // Two host bits at least, so three of four addresses need no look at the prefixes.
+    if ((address.lo & 3) != 3 || !address.is_v4()) return false;
     for (const IpPrefix& prefix : config_.addresses) {
       if (prefix.length > 30 || !prefix.contains(address)) continue;
       const std::uint32_t host_bits = 0xffff'ffffu >> prefix.length;

@@ -304,6 +304,14 @@ std::uint16_t TcpEngine::advertise_window(std::uint32_t index, const TcbWork& wo
   TcbHot& hot = hot_[index];
   const unsigned shift = hot.receive_shift();
   const auto offered = static_cast<std::uint32_t>(std::max(hot.rcv_adv - hot.rcv_nxt, 0));
+  if (work.rx_bytes == 0 && !hot.has(kTcbSettings)) [[likely]] {
+    // The whole buffer, which is what all of the following comes to.
+    const std::uint32_t whole = std::min<std::uint32_t>(default_settings_.receive_buffer_bytes >> shift, 65535);
+    if (offered <= whole << shift) {
+      hot.rcv_adv = hot.rcv_nxt + (whole << shift);
+      return static_cast<std::uint16_t>(whole);
+    }
+  }
   const std::uint32_t room = receive_space(index, work);
   std::uint32_t space = room;
   const std::uint32_t mss = hot.has(kTcbV6) ? config_.mss_v6 : config_.mss_v4;
