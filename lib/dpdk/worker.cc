@@ -56,6 +56,11 @@ rte_mbuf* to_mbuf(const Frame& frame) {
   return packet;
 }
 
+/// One piece of memory that nobody else holds: the stack writes its replies into what it receives.
+[[nodiscard]] inline bool is_plain(const rte_mbuf* packet) {
+  return RTE_MBUF_DIRECT(packet) && rte_mbuf_refcnt_read(packet) == 1 && packet->nb_segs == 1;
+}
+
 }  // namespace
 
 Worker::Worker(const Setup& setup)
@@ -155,20 +160,19 @@ bool Worker::send_for_others() {
   return any;
 }
 
-bool Worker::make_writable(rte_mbuf*& packet) {
-  if (RTE_MBUF_DIRECT(packet) && rte_mbuf_refcnt_read(packet) == 1) [[likely]]
-    return true;
-  // Somebody else holds the data too, and the stack writes into what it receives: work on a copy.
-  rte_mbuf* copy = copy_of(packet);
-  if (copy == nullptr) return false;
-  copy->port = packet->port;
-  give_back(&packet, 1);
-  packet = copy;
-  return true;
+/// As is_plain() wants it, in another buffer if need be; false: it is not to be had.
+[[gnu::noinline]] bool Worker::make_plain(rte_mbuf*& packet) {
+  if (!RTE_MBUF_DIRECT(packet) || rte_mbuf_refcnt_read(packet) != 1) {
+    rte_mbuf* copy = copy_of(packet);
+    if (copy == nullptr) return false;
+    copy->port = packet->port;
+    give_back(&packet, 1);
+    packet = copy;
+  }
+  return packet->nb_segs == 1 || rte_pktmbuf_linearize(packet) == 0;
 }
 
-bool Worker::to_frame(rte_mbuf* packet, Frame& frame) {
-  if (packet->nb_segs > 1 && rte_pktmbuf_linearize(packet) != 0) return false;
+inline void Worker::fill_frame(rte_mbuf* packet, Frame& frame) const {
   frame.data = rte_pktmbuf_mtod(packet, std::uint8_t*);
   frame.owner = packet;
   frame.rss_hash = packet->hash.rss;
@@ -179,23 +183,22 @@ bool Worker::to_frame(rte_mbuf* packet, Frame& frame) {
   frame.capacity = static_cast<std::uint16_t>(packet->buf_len - packet->data_off);
   frame.l2_len = 0;
   frame.l3_len = 0;
-  return true;
 }
 
 void Worker::deliver(Instant now, TxBurst& out, rte_mbuf** packets, unsigned count) {
-  std::array<Frame, kMaxBurst> frames;
   unsigned n = 0;
   for (unsigned i = 0; i < count; ++i) {
     if (i + 2 < count) prefetch_line(rte_pktmbuf_mtod(packets[i + 2], void*));
-    if (!make_writable(packets[i]) || !to_frame(packets[i], frames[n])) [[unlikely]] {
+    if (!is_plain(packets[i]) && !make_plain(packets[i])) [[unlikely]] {
       ++stats_.drops_rx_multi_segment;
       give_back(&packets[i], 1);
       continue;
     }
+    fill_frame(packets[i], frames_[n]);
     ++n;
   }
   stats_.rx_frames += n;
-  if (n > 0) setup_.shard->receive_burst(now, std::span(frames).first(n), out);
+  if (n > 0) setup_.shard->receive_burst(now, std::span(frames_).first(n), out);
 }
 
 void Worker::show_to_others(const rte_mbuf* packet) {

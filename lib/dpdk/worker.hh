@@ -81,8 +81,8 @@ class Worker {
   /// How many frames came in.
   unsigned receive(Instant now, TxBurst& out);
   void deliver(Instant now, TxBurst& out, rte_mbuf** packets, unsigned count);
-  [[nodiscard]] bool make_writable(rte_mbuf*& packet);
-  [[nodiscard]] bool to_frame(rte_mbuf* packet, Frame& frame);
+  [[nodiscard]] bool make_plain(rte_mbuf*& packet);
+  void fill_frame(rte_mbuf* packet, Frame& frame) const;
   unsigned spread_burst(rte_mbuf** packets, unsigned count);
   void verify_spread(const FlowKey& flow);
   void pass_on(unsigned to, rte_mbuf** packets, unsigned count);
@@ -107,6 +107,8 @@ class Worker {
     std::array<rte_mbuf*, kMaxBurst> packets;
   };
   std::vector<Stage> stages_;
+  /// What deliver() hands on: a burst's worth need not be cleared each time.
+  std::array<Frame, kMaxBurst> frames_;
 
   alignas(64) std::atomic<std::uint32_t> commands_ = 0;
   std::atomic<bool> finished_ = true;
