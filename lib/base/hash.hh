@@ -24,7 +24,7 @@ struct HashKey {
 /// SipHash-2-4 over local address, remote address, local port, remote port and `salt` in network order: 16 octets for
 /// IPv4, 40 for IPv6.
 [[nodiscard]] std::uint64_t siphash24(const HashKey& key, const FlowKey& flow, std::uint32_t salt);
-/// The same without salt: 12 octets or 36, for IPv4 a word and two rounds less.
+/// The same without salt: 12 octets or 36, a word and two rounds less.
 [[nodiscard]] std::uint64_t siphash24(const HashKey& key, const FlowKey& flow);
 
 namespace detail {

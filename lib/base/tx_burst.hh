@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdint>
 
+#include "base/check.hh"
 #include "base/frame.hh"
 
 namespace tidegate {
@@ -32,7 +33,7 @@ class TxBurst {
   }
 
   /// The next frame to write into, or nullptr when there is none. Calling it again without commit() or detach() yields
-  /// the same buffer.
+  /// the same buffer; nothing else may come between.
   [[nodiscard]] Frame* reserve() {
     if (n_free_ == 0) [[unlikely]] {
       n_free_ = backend_.allocate(backend_.context, free_.data(), kRefill);
@@ -48,6 +49,7 @@ class TxBurst {
 
   /// The reserved frame is complete: `len`, `flags` and header lengths are set.
   void commit() {
+    TG_DCHECK(n_free_ > 0 && ready_[n_ready_].data == free_[n_free_ - 1].data);
     --n_free_;
     ++n_ready_;
     ++committed_;
@@ -56,6 +58,7 @@ class TxBurst {
 
   /// Takes the reserved frame out: it now belongs to the caller, who gives it back through submit() or recycle().
   [[nodiscard]] Frame detach() {
+    TG_DCHECK(n_free_ > 0 && ready_[n_ready_].data == free_[n_free_ - 1].data);
     --n_free_;
     return ready_[n_ready_];
   }

@@ -29,8 +29,8 @@ constexpr std::int64_t kLookNs = 5'000'000;
 /// The start may take so much longer, which is enough for what some workers shall have at once; the thread does the
 /// rest.
 constexpr std::int64_t kStartNs = 100'000'000;
-/// A tenth of what others get where it must share a CPU: some 400 MiB a second, where a million connections a second
-/// take 50 to 100.
+/// A tenth of what others get where it must share a CPU. At 0.3 ms for a huge page that is far more than the 50 to 100
+/// MiB a second of a million connections; not in a guest whose host has not yet given it the memory (README.md).
 constexpr int kNice = 10;
 /// linux/mempolicy.h, which comes with libnuma and not with the C library.
 constexpr int kPolicyDefault = 0;
@@ -151,9 +151,11 @@ bool ResidentMemory::populate_some(bool rest) {
     const double share = work.part.used ? share_ahead(work.used, work.populator.bytes()) : 1;
     if (std::exchange(node_, work.part.node) != work.part.node) prefer_node(work.part.node);
     const std::int64_t before = thread_cpu_ns();
+    const std::size_t there = work.populator.populated_bytes();
     switch (work.populator.step(share)) {
       case Populator::State::kMore:
-        more = true;
+        // A kernel that is short of something for the moment has given nothing: that is no reason to ask at once again.
+        more = more || work.populator.populated_bytes() != there;
         // As long as it worked, so that it never takes more than half of a CPU. What others on its CPU took from it is
         // no work: it would fall behind beside a worker.
         if (rest && !wait_ns(thread_cpu_ns() - before)) return false;

@@ -58,7 +58,8 @@ class ResidentMemory {
   };
 
   void run();
-  /// One round over all parts, resting after each slice as long as it took; false when each has what it shall have.
+  /// One round over all parts, resting after each slice as long as it had a CPU; false when each has what it shall
+  /// have, or none got anything.
   bool populate_some(bool rest);
   [[nodiscard]] std::string failure(const Work& work) const;
   void say(std::string line);

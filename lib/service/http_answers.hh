@@ -22,7 +22,9 @@ struct Octets {
   StaticData all;
   std::size_t head_bytes = 0;
 
-  [[nodiscard]] StaticData choose(bool head_only) const { return head_only ? all.octets.first(head_bytes) : all; }
+  [[nodiscard]] StaticData choose(bool head_only) const {
+    return head_only && head_bytes != all.octets.size() ? all.octets.first(head_bytes) : all;
+  }
 };
 
 struct Answer {

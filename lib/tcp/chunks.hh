@@ -12,6 +12,7 @@
 /// though it be a block at a time.
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <memory_resource>

@@ -4,6 +4,7 @@
 /// Cost: summed() reads all octets.
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 

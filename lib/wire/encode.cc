@@ -132,6 +132,7 @@ unsigned detail::sack_option_length(const SegmentOut& segment) { return 4 + 8 * 
 
 bool encode_tcp(const HeaderTemplate& headers, const FlowKey& key, const SegmentOut& segment, std::uint32_t payload_sum,
                 TxOffload offload, Frame& out) {
+  if (headers.is_v6()) return detail::encode_any(headers, key, segment, payload_sum, offload, out);
   return encode_tcp_inline(usual_options(headers, segment), headers, key, segment, payload_sum, offload, out);
 }
 

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/bytes.hh"
+#include "base/check.hh"
 #include "wire/encode.hh"
 #include "wire/ipv4.hh"
 #include "wire/tcp.hh"
@@ -140,6 +141,7 @@ template <UsualOptions kOptions>
                                                                 const FlowKey& key, const SegmentOut& segment,
                                                                 std::uint32_t payload_sum, TxOffload offload,
                                                                 Frame& out) {
+  TG_DCHECK(headers.is_v6() != key.is_v4());
   switch (options) {
     case UsualOptions::kTimestamps:
       return encode_usual<UsualOptions::kTimestamps>(headers, key, segment, payload_sum, offload, out);

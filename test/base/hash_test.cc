@@ -76,6 +76,19 @@ TEST(SipHash24, KeyFlowAndSaltAllMatter) {
   EXPECT_NE(siphash24(kVectorKey, kFlow, 2), hash);
   EXPECT_NE(siphash24(kVectorKey, kFlow.reversed(), 1), hash);
   EXPECT_NE(siphash24({kVectorKey.k0 ^ 1, kVectorKey.k1}, kFlow, 1), hash);
+
+  const std::uint64_t unsalted = siphash24(kVectorKey, kFlow);
+  EXPECT_NE(siphash24(kVectorKey, kFlow, 0), unsalted);
+  EXPECT_NE(siphash24(kVectorKey, kFlow.reversed()), unsalted);
+  EXPECT_NE(siphash24({kVectorKey.k0, kVectorKey.k1 ^ 1}, kFlow), unsalted);
+  for (unsigned part = 0; part < 4; ++part) {
+    FlowKey other = kFlow;
+    if (part == 0) other.local = other.local.plus(1);
+    if (part == 1) other.remote = other.remote.plus(1);
+    if (part == 2) ++other.local_port;
+    if (part == 3) ++other.remote_port;
+    EXPECT_NE(siphash24(kVectorKey, other), unsalted) << part;
+  }
 }
 
 /// Any single bit of the key changes about half of the hash, averaged over keys.

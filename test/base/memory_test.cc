@@ -126,6 +126,32 @@ TEST(TxBurstTest, ReserveIsIdempotentUntilCommit) {
   stock.expect_complete();
 }
 
+/// A frame that waits for its neighbour goes later, another in its place, and both are whole.
+TEST(TxBurstTest, DetachedFramesGoWhenTheyAreSubmitted) {
+  FakeBackend stock(100);
+  {
+    TxBurst burst(stock.backend());
+    burst.reserve()->len = 1;
+    burst.commit();
+    burst.reserve()->len = 2;
+    const Frame waiting = burst.detach();
+    burst.reserve()->len = 3;
+    burst.commit();
+    burst.submit(waiting);
+    burst.reserve()->len = 4;
+    const Frame given_up = burst.detach();
+    burst.recycle(given_up);
+    EXPECT_EQ(burst.reserve()->data, given_up.data);
+    burst.flush();
+    ASSERT_EQ(stock.sent.size(), 3u);
+    EXPECT_EQ(stock.sent[0].len, 1u);
+    EXPECT_EQ(stock.sent[1].len, 3u);
+    EXPECT_EQ(stock.sent[2].len, 2u);
+    EXPECT_EQ(stock.sent[2].data, waiting.data);
+  }
+  stock.expect_complete();
+}
+
 TEST(TxBurstTest, FramesLeaveInOrderWhenTheBurstIsFull) {
   FakeBackend stock(200);
   {

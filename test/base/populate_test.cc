@@ -108,9 +108,9 @@ TEST(PopulatorTest, AllArraysAdvanceInStepFromTheirFirstOctets) {
   std::size_t of_half = 0;
   std::size_t of_small = 0;
   for (const auto& [at, bytes] : advised) {
-    const auto in = [at = at](FixedArray<std::uint8_t>& array) {
+    const auto in = [where = at](FixedArray<std::uint8_t>& array) {
       const auto from = reinterpret_cast<std::size_t>(array.data());
-      return at >= from && at < from + array.size();
+      return where >= from && where < from + array.size();
     };
     EXPECT_LE(bytes, kHugePageBytes);
     std::size_t& done = in(large) ? of_large : in(half) ? of_half : of_small;

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 
 #include "../base/refusals.hh"
 #include "../support/effort.hh"
@@ -80,6 +81,25 @@ TEST(ResidentMemory, WaitingForTheCpuIsNoWorkToRestFrom) {
   const std::int64_t waited = kept_waiting_ns;
   EXPECT_TRUE(wait_for_bytes(memory, 200 * kMiB));
   EXPECT_LT(monotonic_ns() - from, (kept_waiting_ns - waited) * 8 / 5);
+}
+
+int short_of_something(void*, std::size_t, int) {
+  ++slices;
+  errno = EAGAIN;
+  return -1;
+}
+
+/// It is asked again each 5 ms, not without end.
+TEST(ResidentMemory, AKernelShortOfSomethingIsGivenTime) {
+  PageResource pages;
+  FixedArray<std::uint8_t> array(200 * kMiB, &pages);
+  slices = 0;
+  ResidentMemory memory(parts_of(pages, nullptr), {}, &short_of_something);
+  memory.ahead();
+  usleep(100'000);
+  EXPECT_GT(slices, 1u);
+  EXPECT_LT(slices, 60u);
+  EXPECT_EQ(memory.populated_bytes(), 0u);
 }
 
 TEST(ResidentMemory, SmallRunsAreThereAtOnce) {
