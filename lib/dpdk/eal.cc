@@ -11,13 +11,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <string_view>
 #include <utility>
 
 #include "dpdk/compat.hh"
+#include "dpdk/interrupt_thread.hh"
 
 namespace tidegate {
 
@@ -301,40 +299,10 @@ Eal::Eal(Eal&& other) noexcept : active_(std::exchange(other.active_, false)) {}
 
 Eal::~Eal() { cleanup(); }
 
-namespace {
-
-/// What stands in a file of /proc/self/task/THREAD, its first line.
-std::string about_thread(const std::filesystem::path& thread, const char* file) {
-  std::ifstream in(thread / file);
-  std::string line;
-  std::getline(in, line);
-  return line;
-}
-
-/// EAL's interrupt thread sleeps unless it has something to do.
-bool interrupt_thread_sleeps() {
-  std::error_code error;
-  std::filesystem::directory_iterator thread("/proc/self/task", error);
-  for (; !error && thread != std::filesystem::directory_iterator(); thread.increment(error)) {
-    const std::string name = about_thread(thread->path(), "comm");
-    if (std::find(std::begin(compat::kInterruptThreads), std::end(compat::kInterruptThreads), name) ==
-        std::end(compat::kInterruptThreads))
-      continue;
-    const std::string stat = about_thread(thread->path(), "stat");
-    // The name before the state may hold anything, even a parenthesis.
-    const std::size_t name_end = stat.rfind(')');
-    if (name_end == std::string::npos || stat.compare(name_end + 1, 2, " S") != 0) return false;
-  }
-  return true;
-}
-
-}  // namespace
-
 void Eal::cleanup() {
   if (!std::exchange(active_, false)) return;
-  // EAL gives up its memory without waiting for its interrupt thread, which goes through the handles in it each time a
-  // device has come or gone: a segmentation fault, seen once. A second is enough for what it does.
-  for (unsigned naps = 0; naps < 10'000 && !interrupt_thread_sleeps(); ++naps) usleep(100);
+  // Should that fail, cleaning up is right all the same: nearly always the thread sleeps.
+  (void)park_interrupt_thread();
   rte_eal_cleanup();
 }
 

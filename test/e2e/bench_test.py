@@ -1,5 +1,7 @@
 """`tidegate bench` and `tidegate demo`: against nginx on the Linux kernel, between two processes, and in one."""
 import json
+import os
+import pathlib
 
 from lab import case, check, check_equal, main, note, rate, run, service_counter, wait_until
 
@@ -216,6 +218,29 @@ def nobody_there(lab):
                         '--set', 'port.link_wait_ms=300ms', wanted=1)
     check('nobody came to the other end of net_memif0' in done.stderr and 'port.link_wait_ms' in done.stderr,
           done.stderr)
+
+
+@case('a process ends well although the interrupt thread of EAL gets no CPU while its memory goes')
+def late_interrupt_thread(lab):
+    host = lab.namespace('host')
+    profile = memif_profile(lab, 'bench-memif.toml', 'server')
+    cpu = {max(os.sched_getaffinity(0))}
+    hog = lab.start(host, 'hog', 'sh', '-c', 'while :; do :; done')
+    os.sched_setaffinity(hog.popen.pid, cpu)
+    for number in range(10):
+        client = lab.start(host, f'bench{number}', lab.program, 'bench', '-c', profile, '--set',
+                           'port.link_wait_ms=500ms')
+        client.wait_for('waiting for the peer of net_memif0', 20)
+        held_back = 0
+        for thread in pathlib.Path(f'/proc/{client.popen.pid}/task').iterdir():
+            tid = int(thread.name)
+            os.sched_setaffinity(tid, cpu)
+            # EAL calls it eal-intr-thread; since 23.07, dpdk-intr.
+            if 'intr' in (thread / 'comm').read_text():
+                os.sched_setscheduler(tid, os.SCHED_IDLE, os.sched_param(0))
+                held_back += 1
+        check_equal(held_back, 1, 'interrupt threads')
+        check_equal(client.wait(30), 1, f'exit code; {client.tail()}')
 
 
 @case('two processes over net_memif: keep-alive')
