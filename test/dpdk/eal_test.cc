@@ -33,6 +33,14 @@ TEST(EalArguments, TheOperatorsWordIsTheLast) {
   EXPECT_TRUE(std::equal(extra.rbegin(), extra.rend(), arguments.rbegin()));
 }
 
+TEST(EalArguments, HugePagesComeWithWhatMeansThem) {
+  const EalOptions small = demo_eal_options(1, 64);
+  EXPECT_FALSE(has(compose_eal_arguments(small, {"--in-memory"}), "--no-huge"));
+  EXPECT_FALSE(has(compose_eal_arguments(small, {"--huge-dir=/mnt/huge"}), "--no-huge"));
+  // Memory without copies in memif's rings needs one file, not huge pages.
+  EXPECT_TRUE(has(compose_eal_arguments(small, {"--single-file-segments"}), "--no-huge"));
+}
+
 TEST(EalArguments, WorkersGoRoundTheCpusThatWereGiven) {
   EalOptions options = demo_eal_options(3, 0);
   options.cpus = {1, 0};
