@@ -68,7 +68,7 @@ STAGES = (
     ('checksums', r'lib/wire/checksum'),
     ('encode', r'lib/wire/encode'),
     ('decode', r'lib/wire/'),
-    ('look-up', r'lib/table/|lib/base/hash'),
+    ('look-up', r'lib/table/|lib/base/(sip)?hash'),
     ('timers', r'lib/timer/|lib/tcp/(loss_)?timers'),
     ('service', r'lib/service/|lib/stack/service|bench/stack/bench_shard'),
     ('state machine', r'lib/tcp/|lib/base/seq_num'),

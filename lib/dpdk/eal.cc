@@ -234,8 +234,7 @@ std::vector<std::string> compose_eal_arguments(const EalOptions& options, const 
   if (!sets(extra, {"-l", "-c", "--lcores", "--coremask", "--corelist"}))
     out.push_back("--lcores=" + lcore_map(options));
   // EAL 22.11 takes --no-huge and --in-memory only one at a time; --no-shconf keeps files away with the first.
-  const bool huge_asked =
-      sets(extra, {"--huge-dir", "--socket-mem", "--huge-unlink", "--in-memory"});
+  const bool huge_asked = sets(extra, {"--huge-dir", "--socket-mem", "--huge-unlink", "--in-memory"});
   const bool no_huge = (options.no_huge && !huge_asked) || sets(extra, {"--no-huge"});
   const bool shared = sets(extra, {"--proc-type", "--in-memory", "--no-shconf"});
   if (no_huge && !sets(extra, {"--no-huge"})) out.emplace_back("--no-huge");

@@ -53,29 +53,60 @@ std::uint32_t TcpEngine::listeners_on_cookies() const {
   return n;
 }
 
-/// A SYN-ACK for which nothing is kept. It is never repeated: the peer repeats its SYN.
-void TcpEngine::send_cookie(const Segment& segment, TcpListener& listener) {
+/// What a SYN says that decides how it is answered, but for the numbers that go into the answer.
+std::uint64_t said_by(const Segment& segment, std::uint8_t dscp) {
+  const unsigned ecn = (segment.flags & (kEce | kCwr)) | segment.ecn;
+  return std::uint64_t{segment.mss} << 40 | std::uint64_t{segment.window_scale} << 32 |
+         std::uint64_t{segment.options} << 24 | ecn << 16 | unsigned{dscp} << 8 | unsigned{segment.key.is_v4()};
+}
+
+/// The cookie's SYN-ACK to who says what this one says.
+void TcpEngine::learn_cookie(const Segment& segment, std::uint64_t said, std::uint8_t dscp) {
   SynOptions options = negotiate(segment);
-  std::uint32_t ts_value = 0;
-  if (options.has(kSynTimestamps)) {
-    ts_value = SynCookies::encode_timestamp(now_ms_ + timestamp_offset(config_.isn_key, segment.key), options);
-  } else {
-    // Nowhere to keep them, so they are not agreed to.
-    options.flags = 0;
-  }
-  last_cookie_ = tick_;
-  cookie_sent_ = true;
+  const bool timestamps = options.has(kSynTimestamps);
+  // Without, there is nowhere to keep them, so they are not agreed to.
+  if (!timestamps) options.flags = 0;
+  const bool v4 = segment.key.is_v4();
+  last_cookie_.said = said;
+  last_cookie_.mss_choice = SynCookies::mss_choice(v4, options.mss + (timestamps ? 12u : 0u));
+  last_cookie_.options = options;
+  last_cookie_.segment = SegmentOut{};
+  last_cookie_.segment.dscp = dscp;
+  fill_syn_ack(v4, options, last_cookie_.segment);
+}
+
+/// A SYN-ACK for which nothing is kept. It is never repeated: the peer repeats its SYN.
+[[gnu::flatten]] void TcpEngine::send_cookie(const Segment& segment, TcpListener& listener) {
+  const std::uint64_t said = said_by(segment, listener.dscp);
+  if (said != last_cookie_.said) [[unlikely]]
+    learn_cookie(segment, said, listener.dscp);
+  last_cookie_.tick = tick_;
+  last_cookie_.sent = true;
   ++listener.pressure.unanswered;
   counters_.add(TcpCounter::kSynCookiesSent);
-  const SeqNum cookie = cookies_.make(segment.key, segment.seq, options, wall_ms());
-  send_syn_ack(bare_intent(segment.key, cookie, segment.seq + 1, kSyn | kAck, listener.dscp), options, ts_value);
+  counters_.add(TcpCounter::kSegmentsOut);
+  TxIntent& intent = intents_.next();
+  intent.key = segment.key;
+  intent.tcb = kNone;
+  intent.chunk = kNone;
+  SegmentOut& out = intent.segment = last_cookie_.segment;
+  const bool timestamps = last_cookie_.options.has(kSynTimestamps);
+  if (timestamps) {
+    const std::uint32_t offset = initial_numbers(syn_hashes_.of_tuple(config_.isn_key, segment), now_).timestamp_offset;
+    out.ts_value = SynCookies::encode_timestamp(now_ms_ + offset, last_cookie_.options);
+    out.ts_echo = segment.ts_value;
+  }
+  const std::uint64_t hash = syn_hashes_.of_syn(cookies_.key_at(wall_ms()), segment);
+  out.seq = cookies_.make(hash, timestamps, last_cookie_.mss_choice);
+  out.ack = segment.seq + 1;
+  intents_.push();
 }
 
 /// An ACK to a listener is only looked at for a cookie while one of ours, or of another node, may be on its way: no
 /// number is good for anything in quiet times.
 bool TcpEngine::cookies_expected() const {
   if (config_.tcp.syn_cookies == SynCookieMode::kOff) return false;
-  if (cookie_sent_ && tick_ - last_cookie_ <= cookies_.lifetime_ms()) return true;
+  if (last_cookie_.sent && tick_ - last_cookie_.tick <= cookies_.lifetime_ms()) return true;
   return cookies_.keys().shared && !draining_;
 }
 

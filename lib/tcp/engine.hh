@@ -21,7 +21,6 @@
 #include "base/frame.hh"
 #include "base/hash.hh"
 #include "base/memory.hh"
-#include "base/rng.hh"
 #include "base/time.hh"
 #include "table/flow_table.hh"
 #include "tcp/answer_mark.hh"
@@ -38,6 +37,7 @@
 #include "tcp/scoreboard.hh"
 #include "tcp/syn_cache.hh"
 #include "tcp/syn_cookie.hh"
+#include "tcp/syn_hashes.hh"
 #include "tcp/table_ref.hh"
 #include "tcp/tcb.hh"
 #include "tcp/time_wait.hh"
@@ -280,14 +280,14 @@ class TcpEngine {
   void listen_arrives(const Segment& segment, std::uint64_t hash, TcpListener& listener);  // 3.10.7.2
   void answer_syn(const Segment& segment, std::uint64_t hash, TcpListener& listener);
   [[nodiscard]] bool entry_available(const TcpListener& listener) const;
-  void add_syn_entry(const Segment& segment, std::uint64_t hash, TcpListener& listener);
+  [[gnu::noinline]] void add_syn_entry(const Segment& segment, std::uint64_t hash, TcpListener& listener);
   void syn_received_arrives(std::uint32_t entry, const Segment& segment, std::uint64_t hash);  // 3.10.7.4
   [[nodiscard]] bool tcb_available(const FlowKey& key);
   [[nodiscard]] SynOptions negotiate(const Segment& segment) const;
   void apply_options(std::uint32_t index, const SynOptions& options);
   [[nodiscard]] std::uint16_t syn_window() const;
   [[nodiscard]] TxIntent& bare_intent(const FlowKey& key, SeqNum seq, SeqNum ack, unsigned flags, std::uint8_t dscp);
-  void send_syn_ack(TxIntent& intent, const SynOptions& options, std::uint32_t ts_value);
+  void fill_syn_ack(bool v4, const SynOptions& options, SegmentOut& out) const;
   void send_syn_ack(const SynEntry& entry);
   void send_syn_received_ack(const SynEntry& entry);
   void answer_syn_received(std::uint32_t entry, const Segment& segment);
@@ -298,6 +298,7 @@ class TcpEngine {
   void on_syn_timer(std::uint32_t entry);
   [[nodiscard]] bool cookies_wanted(TcpListener& listener);
   [[gnu::noinline]] void send_cookie(const Segment& segment, TcpListener& listener);
+  [[gnu::noinline]] void learn_cookie(const Segment& segment, std::uint64_t said, std::uint8_t dscp);
   [[nodiscard]] bool cookies_expected() const;
   [[gnu::noinline]] void cookie_arrives(const Segment& segment, std::uint64_t hash, TcpListener& listener);
   [[nodiscard]] std::int64_t wall_ms() const { return now_.as_ms() + config_.wall_clock_offset_ms; }
@@ -439,8 +440,7 @@ class TcpEngine {
   ConnectionSettings default_settings_;
 
   FlowTable table_;
-  /// Raised when a TIME-WAIT entry goes, perhaps for the sake of another connection: what a burst has looked up may be
-  /// gone.
+  /// Raised when a TIME-WAIT entry goes, perhaps for another connection's sake: what a burst looked up may be gone.
   std::uint64_t evictions_ = 0;
   IndexPool pool_;
   IndexPool pool_v6_;
@@ -462,9 +462,8 @@ class TcpEngine {
   TimeWaitStore<TimeWaitEntry6> time_wait6_;
   SynCache syn_;
   SynCookies cookies_;
-  /// When the last cookie left; without one, only those of other nodes can come back.
-  Tick last_cookie_ = 0;
-  bool cookie_sent_ = false;
+  SynHashes syn_hashes_;
+  LastCookie last_cookie_;
 
   std::array<TcpListener, kMaxListeners> listeners_;
   std::size_t n_listeners_ = 0;

@@ -16,10 +16,14 @@ struct InitialNumbers {
   std::uint32_t timestamp_offset = 0;
 };
 
-[[nodiscard]] inline InitialNumbers initial_numbers(const HashKey& key, const FlowKey& flow, Instant now) {
-  const std::uint64_t hash = siphash24(key, flow);
+/// `hash` is siphash24() of the tuple.
+[[nodiscard]] inline InitialNumbers initial_numbers(std::uint64_t hash, Instant now) {
   const auto clock = static_cast<std::uint32_t>(now.as_ns() / 4000);
   return {SeqNum(clock + static_cast<std::uint32_t>(hash)), static_cast<std::uint32_t>(hash >> 32)};
+}
+
+[[nodiscard]] inline InitialNumbers initial_numbers(const HashKey& key, const FlowKey& flow, Instant now) {
+  return initial_numbers(siphash24(key, flow), now);
 }
 
 [[nodiscard]] inline std::uint32_t timestamp_offset(const HashKey& key, const FlowKey& flow) {

@@ -11,7 +11,7 @@
 namespace tidegate {
 
 // 3.10.7.2
-void TcpEngine::listen_arrives(const Segment& segment, std::uint64_t hash, TcpListener& listener) {
+[[gnu::flatten]] void TcpEngine::listen_arrives(const Segment& segment, std::uint64_t hash, TcpListener& listener) {
   // First, an RST: it cannot be valid.
   if (segment.has(kRst)) return drop(Drop::kTcpUnexpectedRst);
   // Second, an ACK: unless it brings back a cookie, what it acknowledges was not sent from here.
@@ -147,12 +147,11 @@ TxIntent& TcpEngine::bare_intent(const FlowKey& key, SeqNum seq, SeqNum ack, uns
   return intent;
 }
 
-/// `intent` becomes a SYN-ACK, which echoes only what was offered.
-void TcpEngine::send_syn_ack(TxIntent& intent, const SynOptions& options, std::uint32_t ts_value) {
-  SegmentOut& out = intent.segment;
+/// What a SYN-ACK says, which echoes only what was offered; our timestamp is the caller's.
+void TcpEngine::fill_syn_ack(bool v4, const SynOptions& options, SegmentOut& out) const {
   out.flags = static_cast<std::uint8_t>(kSyn | kAck | (options.has(kSynEcn) ? unsigned{kEce} : 0u));
   out.window = syn_window();
-  out.mss = intent.key.is_v4() ? config_.mss_v4 : config_.mss_v6;
+  out.mss = v4 ? config_.mss_v4 : config_.mss_v6;
   out.options = kOptMss;
   if (options.has(kSynWindowScale)) {
     out.options |= kOptWindowScale;
@@ -161,16 +160,16 @@ void TcpEngine::send_syn_ack(TxIntent& intent, const SynOptions& options, std::u
   if (options.has(kSynSack)) out.options |= kOptSackPermitted;
   if (options.has(kSynTimestamps)) {
     out.options |= kOptTimestamps;
-    out.ts_value = ts_value;
     out.ts_echo = options.ts_recent;
   }
   offer_user_timeout(config_.tcp.user_timeout_ms, out);
-  intents_.push();
 }
 
 void TcpEngine::send_syn_ack(const SynEntry& entry) {
   TxIntent& intent = bare_intent(entry.key(), entry.iss, entry.rcv_nxt(), kSyn | kAck, listeners_[entry.listener].dscp);
-  send_syn_ack(intent, entry.options, now_ms_ + entry.ts_offset);
+  fill_syn_ack(intent.key.is_v4(), entry.options, intent.segment);
+  intent.segment.ts_value = now_ms_ + entry.ts_offset;
+  intents_.push();
 }
 
 /// An ACK in SYN-RECEIVED, for what is not acceptable.

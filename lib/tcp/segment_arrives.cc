@@ -49,6 +49,12 @@ void TcpEngine::receive_burst(std::span<const Segment> segments) {
         std::span<const std::uint64_t>(hashes.data(), n), std::span<std::uint32_t>(refs.data(), n),
         [this](std::uint32_t ref) { prefetch_entry(ref); },
         [&](unsigned i, std::uint32_t ref) { return matches(ref, segments[base + i].key); });
+    if (last_cookie_.sent && tick_ - last_cookie_.tick <= 1) [[unlikely]] {
+      // While cookies are sent, the next SYNs are likely to be answered with some.
+      syn_hashes_.prepare(segments.subspan(base, n), {refs.data(), n}, config_.isn_key, cookies_.key_at(wall_ms()));
+    } else {
+      syn_hashes_.forget();
+    }
     SeenHashes seen;
     const std::uint64_t evictions = evictions_;
     for (std::size_t i = 0; i < n; ++i) {

@@ -9,7 +9,6 @@ namespace {
 
 constexpr std::uint32_t kMssBits = 15;
 constexpr unsigned kPeriodShift = 4;
-constexpr std::uint32_t kPeriodBits = 3;
 constexpr unsigned kHashShift = 6;
 
 constexpr std::uint32_t kTimestampBits = 63;
@@ -22,7 +21,12 @@ constexpr std::array<std::uint16_t, 16> kMss4 = {64,   256,  536,  1024, 1220, 1
 constexpr std::array<std::uint16_t, 16> kMss6 = {64,   256,  536,  1024, 1220, 1280, 1320, 1340,
                                                  1360, 1380, 1400, 1412, 1432, 1440, 4020, 8940};
 
-const std::array<std::uint16_t, 16>& table_for(const FlowKey& key) { return key.is_v4() ? kMss4 : kMss6; }
+const std::array<std::uint16_t, 16>& table_for(bool v4) { return v4 ? kMss4 : kMss6; }
+
+/// The half of it that a cookie is made from: one that comes without timestamps is not good for one with them.
+std::uint32_t half(std::uint64_t hash, bool timestamps) {
+  return static_cast<std::uint32_t>(timestamps ? hash >> 32 : hash);
+}
 
 /// A key of its own for each period: SipHash as the pseudo-random function it is, over a label and the number.
 HashKey derive_key(const HashKey& secret, std::uint64_t period) {
@@ -54,28 +58,16 @@ void SynCookies::derive(std::uint64_t period) {
   }
 }
 
-std::uint32_t SynCookies::number(const HashKey& key, const FlowKey& flow, SeqNum irs, bool timestamps) {
-  const std::uint64_t hash = siphash24(key, flow, irs.value());
-  return static_cast<std::uint32_t>(timestamps ? hash >> 32 : hash);
+std::uint32_t SynCookies::mss_choice(bool v4, std::uint32_t mss) {
+  const auto& table = table_for(v4);
+  const auto above = std::upper_bound(table.begin() + 1, table.end(), mss);
+  return static_cast<std::uint32_t>(above - table.begin() - 1);
 }
 
-std::uint32_t SynCookies::mss_choice(const FlowKey& key, std::uint32_t mss) {
-  LastMss& last = last_mss_[key.is_v4() ? 0 : 1];
-  if (mss != last.mss) {
-    const auto& table = table_for(key);
-    const auto above = std::upper_bound(table.begin() + 1, table.end(), mss);
-    last = {mss, static_cast<std::uint32_t>(above - table.begin() - 1)};
-  }
-  return last.choice;
-}
-
-SeqNum SynCookies::make(const FlowKey& key, SeqNum irs, const SynOptions& options, std::int64_t wall_ms) {
-  const std::uint64_t period = period_at(wall_ms);
-  const bool timestamps = options.has(kSynTimestamps);
-  const std::uint32_t choice = mss_choice(key, options.mss + (timestamps ? 12u : 0u));
-  const std::uint32_t hash = number(derived_[period & kPeriodBits][0], key, irs, timestamps);
-  const auto period_bits = static_cast<std::uint32_t>(period & kPeriodBits) << kPeriodShift;
-  return SeqNum((hash & (~std::uint32_t{0} << kHashShift)) | period_bits | ((hash ^ choice) & kMssBits));
+SeqNum SynCookies::make(std::uint64_t hash, bool timestamps, std::uint32_t mss_choice) const {
+  const std::uint32_t number = half(hash, timestamps);
+  const auto period_bits = static_cast<std::uint32_t>(period_ & kPeriodBits) << kPeriodShift;
+  return SeqNum((number & (~std::uint32_t{0} << kHashShift)) | period_bits | ((number ^ mss_choice) & kMssBits));
 }
 
 std::optional<std::uint16_t> SynCookies::check(const FlowKey& key, SeqNum irs, SeqNum cookie, bool timestamps,
@@ -84,10 +76,11 @@ std::optional<std::uint16_t> SynCookies::check(const FlowKey& key, SeqNum irs, S
   const std::uint32_t made_in = (cookie.value() >> kPeriodShift) & kPeriodBits;
   // 0 this period, 3 the one before, 1 the one after (its maker's clock is ahead), 2 none of them.
   const std::uint32_t distance = (made_in - static_cast<std::uint32_t>(period)) & kPeriodBits;
-  const auto& table = table_for(key);
+  const auto& table = table_for(key.is_v4());
   std::optional<std::uint16_t> mss;
   for (unsigned secret = 0; secret < (keys_.previous ? 2u : 1u); ++secret) {
-    const std::uint32_t difference = number(derived_[made_in][secret], key, irs, timestamps) ^ cookie.value();
+    const std::uint64_t hash = siphash24(derived_[made_in][secret], key, irs.value());
+    const std::uint32_t difference = half(hash, timestamps) ^ cookie.value();
     if ((difference >> kHashShift) == 0 && distance != 2) mss = table[difference & kMssBits];
   }
   return mss;

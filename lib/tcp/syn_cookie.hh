@@ -21,6 +21,7 @@
 #include "base/hash.hh"
 #include "base/seq_num.hh"
 #include "tcp/syn_cache.hh"
+#include "wire/segment.hh"
 
 namespace tidegate {
 
@@ -37,7 +38,12 @@ class SynCookies {
  public:
   SynCookies(const SynCookieKeys& keys, std::uint32_t period_ms) : keys_(keys), period_ms_(period_ms) {}
 
-  [[nodiscard]] SeqNum make(const FlowKey& key, SeqNum irs, const SynOptions& options, std::int64_t wall_ms);
+  /// What cookies are made with now; valid until another moment is asked for.
+  [[nodiscard]] const HashKey& key_at(std::int64_t wall_ms) { return derived_[period_at(wall_ms) & kPeriodBits][0]; }
+  /// `hash` is siphash24() of the tuple and the client's ISN with the key_at() asked for last.
+  [[nodiscard]] SeqNum make(std::uint64_t hash, bool timestamps, std::uint32_t mss_choice) const;
+  /// The index of the largest MSS we know that is not above `mss`, or 0. `mss`: options not taken off.
+  [[nodiscard]] static std::uint32_t mss_choice(bool v4, std::uint32_t mss);
   /// The MSS a cookie stands for, options not yet taken off; nullopt when it is none of ours, or too old.
   [[nodiscard]] std::optional<std::uint16_t> check(const FlowKey& key, SeqNum irs, SeqNum cookie, bool timestamps,
                                                    std::int64_t wall_ms);
@@ -52,27 +58,31 @@ class SynCookies {
   [[nodiscard]] std::uint32_t lifetime_ms() const { return 2 * period_ms_; }
 
  private:
+  static constexpr std::uint32_t kPeriodBits = 3;
+
   /// The number of the period; a division only when another has begun.
   [[nodiscard]] std::uint64_t period_at(std::int64_t wall_ms);
-  /// The index of the largest MSS we know that is not above `mss`, or 0.
-  [[nodiscard]] std::uint32_t mss_choice(const FlowKey& key, std::uint32_t mss);
   void derive(std::uint64_t period);
-  [[nodiscard]] static std::uint32_t number(const HashKey& key, const FlowKey& flow, SeqNum irs, bool timestamps);
-
-  /// Most SYNs say what the one before said.
-  struct LastMss {
-    std::uint32_t mss = 0;
-    std::uint32_t choice = 0;
-  };
 
   SynCookieKeys keys_;
   std::uint32_t period_ms_;
-  std::array<LastMss, 2> last_mss_;
   /// Keys of the period before, this one and the next, at their number modulo four; by secret.
   std::uint64_t period_ = 0;
   /// Far from every moment until the first is asked for.
   std::uint64_t period_start_ms_ = std::uint64_t{1} << 63;
   std::array<std::array<HashKey, 2>, 4> derived_{};
+};
+
+/// How the last SYN was answered with a cookie: most say what the one before said.
+struct LastCookie {
+  /// When, in ticks; without one, only those of other nodes can come back.
+  std::uint32_t tick = 0;
+  bool sent = false;
+  /// No SYN says this.
+  std::uint64_t said = ~std::uint64_t{0};
+  std::uint32_t mss_choice = 0;
+  SynOptions options;
+  SegmentOut segment;
 };
 
 /// Whether a listener answers with cookies: on when its backlog has filled, off when the pressure has passed.

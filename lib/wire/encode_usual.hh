@@ -30,14 +30,16 @@ inline constexpr std::uint32_t kNopNop = 0x0101'0000;
 
 }  // namespace detail
 
-/// What a segment carries of options, if it is a usual one.
+/// What a segment carries of options, if it is a usual one: their octets, and one bit that tells two apart.
 enum class UsualOptions : std::uint8_t {
-  kNothing,
-  kTimestamps,
+  kNothing = 0,
+  kTimestamps = 12,
   /// MSS, SACK permitted, timestamps and window scale, or those without timestamps.
-  kSyn,
-  kSynWithoutTimestamps,
-  kOther,
+  kSyn = 20,
+  kSynWithoutTimestamps = 12 | 1,
+  /// A SYN that says its MSS alone: that of a cookie to who has no timestamps.
+  kMss = 4,
+  kOther = 0xff,
 };
 
 [[nodiscard]] inline UsualOptions usual_options(const HeaderTemplate& headers, const SegmentOut& segment) {
@@ -48,21 +50,12 @@ enum class UsualOptions : std::uint8_t {
     return segment.options == 0 ? UsualOptions::kNothing : UsualOptions::kOther;
   }
   if (segment.options == (kSynOptions | kOptTimestamps)) return UsualOptions::kSyn;
+  if (segment.options == kOptMss) return UsualOptions::kMss;
   return segment.options == kSynOptions ? UsualOptions::kSynWithoutTimestamps : UsualOptions::kOther;
 }
 
-/// Octets of options.
-[[nodiscard]] constexpr unsigned options_length(UsualOptions options) {
-  switch (options) {
-    case UsualOptions::kTimestamps:
-    case UsualOptions::kSynWithoutTimestamps:
-      return 12;
-    case UsualOptions::kSyn:
-      return 20;
-    default:
-      return 0;
-  }
-}
+/// Octets of usual options.
+[[nodiscard]] constexpr unsigned options_length(UsualOptions options) { return static_cast<unsigned>(options) & ~1u; }
 
 /// The headers of a segment whose usual_options() these are, before the payload already in place.
 template <UsualOptions kOptions>
@@ -101,7 +94,7 @@ template <UsualOptions kOptions>
   store_be64(tcp + 8, std::uint64_t{ack} << 32 | control);
   std::uint64_t sum = pseudo + ports + seq + ack + control + segment.urgent + detail::to_host_order(payload_sum);
   std::uint8_t* option = tcp + kTcpLen;
-  if constexpr (kOfSyn) {
+  if constexpr (kOfSyn || kOptions == UsualOptions::kMss) {
     const std::uint32_t mss = 0x0204'0000u | segment.mss;
     store_be32(option, mss);
     sum += mss;
@@ -151,9 +144,12 @@ template <UsualOptions kOptions>
       return encode_usual<UsualOptions::kSyn>(headers, key, segment, payload_sum, offload, out);
     case UsualOptions::kSynWithoutTimestamps:
       return encode_usual<UsualOptions::kSynWithoutTimestamps>(headers, key, segment, payload_sum, offload, out);
-    case UsualOptions::kOther:
+    default:
       break;
   }
+  // Apart from the others: with one more of them a table of jumps would be made, which costs more.
+  if (options == UsualOptions::kMss) [[unlikely]]
+    return encode_usual<UsualOptions::kMss>(headers, key, segment, payload_sum, offload, out);
   return detail::encode_any(headers, key, segment, payload_sum, offload, out);
 }
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <unordered_set>
@@ -9,6 +10,7 @@
 
 #include "base/bytes.hh"
 #include "base/rng.hh"
+#include "base/siphash.hh"
 
 namespace tidegate {
 namespace {
@@ -69,6 +71,59 @@ TEST(SipHash24, FlowKeyIsHashedInNetworkOrder) {
   store_be32(&raw[36], 77);
   EXPECT_EQ(siphash24(kVectorKey, flow6, 77), siphash24(kVectorKey, raw));
   EXPECT_EQ(siphash24(kVectorKey, flow6), siphash24(kVectorKey, std::span(raw).first(36)));
+}
+
+/// Whatever the burst is made of, each flow has the hash it has alone.
+TEST(SipHash24, ABurstHasTheHashesOfItsFlows) {
+  Rng rng(20261123);
+  for (unsigned n = 0; n <= 70; ++n) {
+    const HashKey key{rng(), rng()};
+    std::vector<FlowKey> flows(n);
+    std::vector<const FlowKey*> pointers;
+    std::vector<std::uint32_t> salts(n);
+    for (unsigned i = 0; i < n; ++i) {
+      const bool v6 = n % 3 == 0 && rng() % 4 == 0;
+      const auto address = [&] {
+        return v6 ? IpAddress::v6(rng() | 1, rng()) : IpAddress::v4(static_cast<std::uint32_t>(rng()));
+      };
+      flows[i] = {address(), address(), static_cast<std::uint16_t>(rng()), static_cast<std::uint16_t>(rng())};
+      pointers.push_back(&flows[i]);
+      salts[i] = static_cast<std::uint32_t>(rng());
+    }
+    std::vector<std::uint64_t> salted(n);
+    std::vector<std::uint64_t> plain(n);
+    siphash24_burst(key, pointers, salts, salted);
+    siphash24_burst(key, pointers, plain);
+    for (unsigned i = 0; i < n; ++i) {
+      ASSERT_EQ(salted[i], siphash24(key, flows[i], salts[i])) << i << " of " << n << " " << flows[i].to_string();
+      ASSERT_EQ(plain[i], siphash24(key, flows[i])) << i << " of " << n << " " << flows[i].to_string();
+    }
+  }
+}
+
+/// Each way to hash eight messages at once that this processor has, not only the one it would choose.
+TEST(SipHash24, EveryBurstHashesAsOneByOne) {
+  Rng rng(3);
+  const auto bursts = detail::sip_bursts();
+  ASSERT_STREQ(bursts.back().name, "one by one");
+  for (int round = 0; round < 200; ++round) {
+    const HashKey key{rng(), rng()};
+    detail::SipWords words;
+    for (auto& row : words) std::generate(row.begin(), row.end(), [&] { return rng(); });
+    for (unsigned n = 1; n <= words.size(); ++n) {
+      for (const detail::SipBurst& burst : bursts) {
+        std::array<std::uint64_t, detail::kSipLanes> hashes{};
+        burst.hash(key, words, n, hashes.data());
+        for (unsigned lane = 0; lane < detail::kSipLanes; ++lane) {
+          detail::SipState<std::uint64_t> state(key);
+          for (unsigned w = 0; w < n; ++w) state.absorb(words[w][lane]);
+          std::uint64_t expected = 0;
+          state.finish(expected);
+          ASSERT_EQ(hashes[lane], expected) << burst.name << ", lane " << lane << ", words " << n;
+        }
+      }
+    }
+  }
 }
 
 TEST(SipHash24, KeyFlowAndSaltAllMatter) {

@@ -128,10 +128,9 @@ TEST_P(Rfc4987, QuietListenersTakeNoCookies) {
   s.adjust = [](ShardConfig& config) { config.cookie_keys.current = {1, 2}; };
   Ladder l(s);
   SynCookies forger({HashKey{1, 2}, std::nullopt, false}, 60'000);
-  SynOptions options;
-  options.mss = 1460;
   const FlowKey key{l.shard_address(), l.peer_address(), Ladder::kListenPort, l.flow.peer_port};
-  const SeqNum cookie = forger.make(key, SeqNum(l.flow.peer_iss), options, l.now().as_ms());
+  const std::uint64_t hash = siphash24(forger.key_at(l.now().as_ms()), key, l.flow.peer_iss);
+  const SeqNum cookie = forger.make(hash, false, SynCookies::mss_choice(key.is_v4(), 1460));
   l.send(seg(kAck).seq(1).raw_ack(cookie.value() + 1));
   EXPECT_EQ(l.state(), TcpState::kClosed) << "none was sent, so none can come back";
   EXPECT_EQ(l.count(TcpCounter::kSynCookiesFailed), 0u);
