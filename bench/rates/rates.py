@@ -26,10 +26,11 @@ CASES = {
     'memory': (paths.memory, EVERY, 'server shard alone, frames in memory, no device'),
     'ring': (tidegate.ring, EVERY, 'net_ring in one process'),
     'memif': (tidegate.over('memif'), EVERY, 'net_memif, two processes, no copies at the server'),
+    # Beside what it is compared with: minutes later the same machine may carry half or twice as much.
+    'overload': (tidegate.overload, EVERY, 'net_memif, offered twice its best'),
     'memif-copies': (tidegate.over('memif-copies'), EVERY, 'the same with a copy of each packet, as dperf has it'),
     'dperf-server': (functools.partial(others.dperf, role='server'), EVERY, 'dperf serves `tidegate bench`, net_memif'),
     'vhost': (tidegate.over('vhost'), EVERY, 'net_vhost and net_virtio_user, two processes'),
-    'overload': (tidegate.overload, EVERY, 'net_memif, offered twice its best'),
     'kernel': (others.kernel, EVERY, "Linux's TCP over veth, epoll server and client"),
     'dperf-client': (functools.partial(others.dperf, role='client'), EVERY, 'dperf loads `tidegate serve`, net_memif'),
     'testpmd-memif': (others.ceiling('memif'), EVERY, 'testpmd flowgen and macswap, 64 octets, net_memif'),

@@ -26,8 +26,8 @@ struct HashKey {
 [[nodiscard]] std::uint64_t siphash24(const HashKey& key, const FlowKey& flow, std::uint32_t salt);
 /// The same without salt: 12 octets or 36, a word and two rounds less.
 [[nodiscard]] std::uint64_t siphash24(const HashKey& key, const FlowKey& flow);
-/// siphash24(key, *flows[i], salts[i]), or the one without salt, of many at once: eight IPv4 flows share each
-/// instruction where the processor has AVX-512 or AVX2.
+/// siphash24(key, *flows[i], salts[i]), or the one without salt, of many at once: IPv4 flows go in
+/// eights, four to an instruction, where the processor has AVX-512 or AVX2.
 void siphash24_burst(const HashKey& key, std::span<const FlowKey* const> flows, std::span<const std::uint32_t> salts,
                      std::span<std::uint64_t> hashes);
 void siphash24_burst(const HashKey& key, std::span<const FlowKey* const> flows, std::span<std::uint64_t> hashes);
@@ -43,11 +43,11 @@ namespace detail {
   const std::uint64_t a = detail::fold_multiply(flow.remote.lo ^ key.k0, flow.local.lo ^ key.k1);
   const std::uint64_t b = detail::fold_multiply(flow.remote.hi ^ key.k1 ^ 0x9e37'79b9'7f4a'7c15ULL,
                                                 flow.local.hi ^ key.k0 ^ 0xd1b5'4a32'd192'ed03ULL);
-  // The ports go into both factors: times a number that is the same for all of an address, consecutive ports would lie
-  // at equal distances, which crowd in parts of a table under a few keys of a hundred.
+  // The ports go into both factors, and in different ways: times a number that is the same for all of an address,
+  // consecutive ports would lie at equal distances, which under some keys crowd in parts of a table.
   const std::uint64_t ports = flow.ports();
   return detail::fold_multiply(a ^ ports ^ (key.k0 << 1),
-                               b ^ (ports << 32 | ports) ^ key.k1 ^ 0xa076'1d64'78bd'642fULL);
+                               b ^ (ports * 0x9e37'79b9'7f4a'7c15ULL) ^ key.k1 ^ 0xa076'1d64'78bd'642fULL);
 }
 
 }  // namespace tidegate

@@ -1,4 +1,4 @@
-// siphash24_burst(): SipHash-2-4 has no parallelism within one message, so eight messages share each instruction.
+// siphash24_burst(): SipHash-2-4 has no parallelism within one message, so eight messages go side by side.
 
 #include <algorithm>
 #include <array>
@@ -70,6 +70,9 @@ constexpr std::array<SipBurst, 1> kBursts = {SipBurst{"one by one", hash_one_by_
 std::size_t first_usable() { return 0; }
 #endif
 
+/// Chosen when the program starts: no flood has to wait for it.
+const SipBurst kBest = kBursts[first_usable()];
+
 /// The words of up to eight IPv4 flows; an IPv6 one, which has more, leaves something in its place.
 template <bool kSalted>
 void gather(std::span<const FlowKey* const> flows, const std::uint32_t* salts, SipWords& words) {
@@ -88,13 +91,12 @@ void gather(std::span<const FlowKey* const> flows, const std::uint32_t* salts, S
 template <bool kSalted>
 void hash_burst(const HashKey& key, std::span<const FlowKey* const> flows, const std::uint32_t* salts,
                 std::uint64_t* hashes) {
-  static const SipBurst& burst = detail::sip_bursts().front();
   SipWords words{};
   std::array<std::uint64_t, kSipLanes> out;
   for (std::size_t base = 0; base < flows.size(); base += kSipLanes) {
     const auto some = flows.subspan(base, std::min<std::size_t>(kSipLanes, flows.size() - base));
     gather<kSalted>(some, kSalted ? salts + base : nullptr, words);
-    burst.hash(key, words, kSalted ? 3 : 2, out.data());
+    kBest.hash(key, words, kSalted ? 3 : 2, out.data());
     for (std::size_t lane = 0; lane < some.size(); ++lane) {
       const FlowKey& flow = *some[lane];
       if (flow.is_v4()) [[likely]] {

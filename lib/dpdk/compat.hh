@@ -37,7 +37,7 @@ inline int telemetry_add(rte_tel_data* data, const char* name, std::uint64_t val
 #endif
 }
 
-/// What EAL's interrupt thread is called: until 23.07, and since.
+/// What EAL's interrupt thread is called: up to 23.07, and since.
 inline constexpr const char* kInterruptThreads[] = {"eal-intr-thread", "dpdk-intr"};
 
 }  // namespace tidegate::compat

@@ -15,6 +15,13 @@ constexpr std::uint32_t kTimestampSlackMs = 128;
 /// observation is some seconds: this share of the backlog in one stretch would fill it again.
 constexpr std::uint32_t kRefillShare = 16;
 
+/// What a SYN says that decides how it is answered, but for the numbers that go into the answer.
+std::uint64_t said_by(const Segment& segment, std::uint8_t dscp) {
+  const unsigned ecn = (segment.flags & (kEce | kCwr)) | segment.ecn;
+  return std::uint64_t{segment.mss} << 40 | std::uint64_t{segment.window_scale} << 32 |
+         std::uint64_t{segment.options} << 24 | ecn << 16 | unsigned{dscp} << 8 | unsigned{segment.key.is_v4()};
+}
+
 }  // namespace
 
 /// Whether the listener's next SYN is answered with a cookie; moves its switch.
@@ -51,13 +58,6 @@ std::uint32_t TcpEngine::listeners_on_cookies() const {
     if (listener.active && (always || listener.pressure.on)) ++n;
   }
   return n;
-}
-
-/// What a SYN says that decides how it is answered, but for the numbers that go into the answer.
-std::uint64_t said_by(const Segment& segment, std::uint8_t dscp) {
-  const unsigned ecn = (segment.flags & (kEce | kCwr)) | segment.ecn;
-  return std::uint64_t{segment.mss} << 40 | std::uint64_t{segment.window_scale} << 32 |
-         std::uint64_t{segment.options} << 24 | ecn << 16 | unsigned{dscp} << 8 | unsigned{segment.key.is_v4()};
 }
 
 /// The cookie's SYN-ACK to who says what this one says.

@@ -35,6 +35,7 @@ class SynHashes {
   struct Hashes {
     /// A bit for each segment that has one.
     std::uint64_t known = 0;
+    static_assert(kMaxBurst <= 64);
     std::array<std::uint64_t, kMaxBurst> of_segment;
   };
   struct Chosen;

@@ -54,8 +54,11 @@ enum class UsualOptions : std::uint8_t {
   return segment.options == kSynOptions ? UsualOptions::kSynWithoutTimestamps : UsualOptions::kOther;
 }
 
-/// Octets of usual options.
-[[nodiscard]] constexpr unsigned options_length(UsualOptions options) { return static_cast<unsigned>(options) & ~1u; }
+/// Octets of usual options; not for kOther.
+[[nodiscard]] constexpr unsigned options_length(UsualOptions options) {
+  TG_DCHECK(options != UsualOptions::kOther);
+  return static_cast<unsigned>(options) & ~1u;
+}
 
 /// The headers of a segment whose usual_options() these are, before the payload already in place.
 template <UsualOptions kOptions>

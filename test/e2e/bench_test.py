@@ -235,7 +235,7 @@ def late_interrupt_thread(lab):
         for thread in pathlib.Path(f'/proc/{client.popen.pid}/task').iterdir():
             tid = int(thread.name)
             os.sched_setaffinity(tid, cpu)
-            # EAL calls it eal-intr-thread; since 23.07, dpdk-intr.
+            # EAL calls it eal-intr-thread; after 23.07, dpdk-intr.
             if 'intr' in (thread / 'comm').read_text():
                 os.sched_setscheduler(tid, os.SCHED_IDLE, os.sched_param(0))
                 held_back += 1

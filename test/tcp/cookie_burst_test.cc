@@ -20,7 +20,7 @@ constexpr std::uint16_t kMarkedPort = 81;
 
 class Host {
  public:
-  explicit Host(Instant now) {
+  Host(Instant now, const SynCookieKeys& keys) {
     TcpEngineConfig config;
     config.tcp.syn_cookies = SynCookieMode::kAlways;
     config.tcp.ecn = TcpConfig::Ecn::kOn;
@@ -28,7 +28,8 @@ class Host {
     config.buffers = config.transfers = config.segments = 16;
     config.isn_key = {1, 2};
     config.table_key = {3, 4};
-    config.cookie_keys.current = {5, 6};
+    config.cookie_keys = keys;
+    config.tcp.syn_cookie_rotation_ms = 5000;
     engine_ = std::make_unique<TcpEngine>(config, Instant{}, drops_, &memory_);
     engine_->intents().connect(
         [](void* host, TxIntent* intents, unsigned n) {
@@ -36,16 +37,12 @@ class Host {
           all.insert(all.end(), intents, intents + n);
         },
         this);
-    TcpListener listener;
-    listener.active = true;
-    listener.backlog = 4;
-    listener.port = kPlainPort;
-    EXPECT_TRUE(engine_->listen(listener));
-    listener.port = kMarkedPort;
-    listener.dscp = 46;
-    EXPECT_TRUE(engine_->listen(listener));
+    EXPECT_TRUE(engine_->listen(listener(kPlainPort, 0)));
+    EXPECT_TRUE(engine_->listen(listener(kMarkedPort, 46)));
     engine_->set_now(now);
   }
+
+  void mark(std::uint8_t dscp) { EXPECT_TRUE(engine_->adjust_listener(listener(kMarkedPort, dscp))); }
 
   void receive(Instant now, std::span<const Segment> burst) {
     engine_->set_now(now);
@@ -56,6 +53,15 @@ class Host {
   std::vector<TxIntent> sent;
 
  private:
+  static TcpListener listener(std::uint16_t port, std::uint8_t dscp) {
+    TcpListener listener;
+    listener.active = true;
+    listener.backlog = 4;
+    listener.port = port;
+    listener.dscp = dscp;
+    return listener;
+  }
+
   HeapResource memory_;
   DropCounters drops_;
   std::unique_ptr<TcpEngine> engine_;
@@ -140,38 +146,46 @@ void expect_same(const TxIntent& a, const TxIntent& b) {
   EXPECT_EQ(x.urgent, y.urgent);
 }
 
-TEST(Rfc4987_3_6, EachSynOfABurstGetsTheCookieItWouldGetAlone) {
+void compare_with_single_syns(const SynCookieKeys& keys) {
   Rng rng(20261123);
   // Far from zero, so that rotations of the cookies' keys pass below.
   Instant now = Instant::from_ns(1'000'000'000'000);
-  Host flooded(now);
+  Host flooded(now, keys);
   unsigned cookies = 0;
   for (int round = 0; round < 60; ++round) {
     // Within the millisecond, ahead of it, and after a pause in which nothing is foreseen.
-    now += Duration::us(rng.below(3) == 0 ? 7'000'000 : rng.below(900));
-    std::vector<Segment> burst(1 + rng.below(kMaxBurst));
+    now += Duration::us(static_cast<std::int64_t>(rng.below(3) == 0 ? 7'000'000 : rng.below(900)));
+    std::vector<Segment> burst(1 + rng.below(2 * kMaxBurst));
     // Often what the one before said, but for one thing.
     for (Segment& syn : burst) {
       const Segment other = random_syn(rng);
       syn = &syn == burst.data() || rng.below(4) == 0 ? other : like(*(&syn - 1), other, rng);
     }
     if (burst.size() > 2) burst[burst.size() / 2] = burst.front();
+    const auto dscp = static_cast<std::uint8_t>(rng.below(3));
+    flooded.mark(dscp);
     flooded.sent.clear();
     flooded.receive(now, burst);
     std::vector<TxIntent> alone;
     for (const Segment& syn : burst) {
-      Host fresh(now);
+      Host fresh(now, keys);
+      fresh.mark(dscp);
       fresh.receive(now, {&syn, 1});
       alone.insert(alone.end(), fresh.sent.begin(), fresh.sent.end());
     }
     ASSERT_EQ(flooded.sent.size(), alone.size()) << "round " << round;
     for (std::size_t i = 0; i < alone.size(); ++i) {
       expect_same(flooded.sent[i], alone[i]);
-      ASSERT_FALSE(HasFailure()) << "round " << round << ", answer " << i;
+      ASSERT_FALSE(testing::Test::HasFailure()) << "round " << round << ", answer " << i;
       cookies += alone[i].segment.flags == (kSyn | kAck) ? 1 : 0;
     }
   }
   EXPECT_GT(cookies, 1000u);
+}
+
+TEST(Rfc4987_3_6, EachSynOfABurstGetsTheCookieItWouldGetAlone) {
+  compare_with_single_syns({HashKey{5, 6}, std::nullopt, false});
+  compare_with_single_syns({HashKey{5, 6}, HashKey{7, 8}, true});
 }
 
 }  // namespace
