@@ -84,12 +84,8 @@ void TcpEngine::learn_cookie(const Segment& segment, std::uint64_t said, std::ui
   last_cookie_.sent = true;
   ++listener.pressure.unanswered;
   counters_.add(TcpCounter::kSynCookiesSent);
-  counters_.add(TcpCounter::kSegmentsOut);
-  TxIntent& intent = intents_.next();
-  intent.key = segment.key;
-  intent.tcb = kNone;
-  intent.chunk = kNone;
-  SegmentOut& out = intent.segment = last_cookie_.segment;
+  SegmentOut& out = bare_intent(segment.key, SeqNum{}, SeqNum{}, 0, 0).segment;
+  out = last_cookie_.segment;
   const bool timestamps = last_cookie_.options.has(kSynTimestamps);
   if (timestamps) {
     const std::uint32_t offset = initial_numbers(syn_hashes_.of_tuple(config_.isn_key, segment), now_).timestamp_offset;
