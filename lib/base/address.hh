@@ -78,9 +78,13 @@ struct IpPrefix {
 struct FlowKey {
   IpAddress local;
   IpAddress remote;
-  std::uint16_t local_port = 0;
+  /// In this order both are one word in memory, ports(), where the lower octets come first.
   std::uint16_t remote_port = 0;
+  std::uint16_t local_port = 0;
 
+  constexpr FlowKey() = default;
+  constexpr FlowKey(IpAddress from, IpAddress to, std::uint16_t from_port, std::uint16_t to_port)
+      : local(from), remote(to), remote_port(to_port), local_port(from_port) {}
   friend constexpr bool operator==(const FlowKey&, const FlowKey&) = default;
   [[nodiscard]] constexpr bool is_v4() const { return remote.is_v4(); }
   [[nodiscard]] constexpr std::uint32_t ports() const {

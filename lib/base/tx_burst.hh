@@ -51,9 +51,7 @@ class TxBurst {
   void commit() {
     TG_DCHECK(n_free_ > 0 && ready_[n_ready_].data == free_[n_free_ - 1].data);
     --n_free_;
-    ++n_ready_;
-    ++committed_;
-    if (n_ready_ == kMaxBurst) flush();
+    if (++n_ready_ == kMaxBurst) flush();
   }
 
   /// Takes the reserved frame out: it now belongs to the caller, who gives it back through submit() or recycle().
@@ -65,9 +63,8 @@ class TxBurst {
 
   /// Sends a frame that was detached before.
   void submit(const Frame& frame) {
-    ready_[n_ready_++] = frame;
-    ++committed_;
-    if (n_ready_ == kMaxBurst) flush();
+    ready_[n_ready_] = frame;
+    if (++n_ready_ == kMaxBurst) flush();
   }
 
   /// Takes a received frame whose contents are no longer needed; it will carry a reply while it is still in cache.
@@ -82,6 +79,7 @@ class TxBurst {
   /// Hands everything committed so far to the backend.
   void flush() {
     if (n_ready_ == 0) return;
+    flushed_ += n_ready_;
     backend_.transmit(backend_.context, ready_.data(), n_ready_);
     n_ready_ = 0;
   }
@@ -94,17 +92,17 @@ class TxBurst {
   void set_crowded(bool crowded) { crowded_ = crowded; }
 
   /// Frames committed since construction.
-  [[nodiscard]] std::uint64_t committed() const { return committed_; }
+  [[nodiscard]] std::uint64_t committed() const { return flushed_ + n_ready_; }
 
  private:
   static constexpr unsigned kRefill = 32;
 
   Backend backend_;
   unsigned n_free_ = 0;
-  unsigned n_ready_ = 0;
   bool backed_up_ = false;
   bool crowded_ = false;
-  std::uint64_t committed_ = 0;
+  std::uint64_t flushed_ = 0;
+  unsigned n_ready_ = 0;
   std::array<Frame, kRefill + kMaxBurst> free_;
   std::array<Frame, kMaxBurst> ready_;
 };

@@ -21,6 +21,7 @@ class LocalAddresses {
       prefixes4_.push_back({prefix.address.v4_value() & mask, mask});
     }
     for (const AddressRange& range : config.ranges) ranges_.push_back(range);
+    if (config.gateway4) gateway4_ = config.gateway4->v4_value();
   }
 
   [[nodiscard]] bool contains(IpAddress address) const {
@@ -46,16 +47,22 @@ class LocalAddresses {
   /// Whom to ask for the link address of packets to `remote`: itself on a prefix of ours, else the gateway.
   [[nodiscard]] std::optional<IpAddress> next_hop(IpAddress remote) const {
     if (remote.is_v4()) {
-      for (const Prefix4& prefix : prefixes4_) {
-        if ((remote.v4_value() & prefix.mask) == prefix.network) return remote;
-      }
-      return config_.gateway4;
+      const std::uint32_t hop = next_hop_v4(remote.v4_value());
+      return hop == 0 ? std::nullopt : std::optional(IpAddress::v4(hop));
     }
     for (const IpPrefix& prefix : config_.addresses) {
       if (prefix.contains(remote)) return remote;
     }
     if (remote.is_link_local_v6()) return remote;
     return config_.gateway6;
+  }
+
+  /// The same for IPv4; 0 for none.
+  [[nodiscard]] std::uint32_t next_hop_v4(std::uint32_t remote) const {
+    for (const Prefix4& prefix : prefixes4_) {
+      if ((remote & prefix.mask) == prefix.network) return remote;
+    }
+    return gateway4_;
   }
 
   /// The address to put into a question about `target`: one on the same prefix, else any of its family.
@@ -82,6 +89,7 @@ class LocalAddresses {
   InterfaceConfig config_;
   std::vector<AddressRange> ranges_;
   std::vector<Prefix4> prefixes4_;
+  std::uint32_t gateway4_ = 0;
 };
 
 }  // namespace tidegate

@@ -51,10 +51,15 @@ class Neighbours {
 
   /// The entry for `address`, made if need be; kNone when the cache is full.
   [[nodiscard]] std::uint32_t get(IpAddress address) {
-    // Most packets go where others have just gone: to the gateway, or to one of those on the link who talk to us now.
+    const std::uint32_t i = recent(address);
+    return i != kNone ? i : look_up(address);
+  }
+  /// The same if packets have just gone there, else kNone. Most go to the gateway, or to one of those on the link who
+  /// talk to us now.
+  [[nodiscard]] std::uint32_t recent(IpAddress address) const {
     // An entry that was removed has no address.
     const std::uint32_t i = recent_[recent_place(address)];
-    return i < entries_.size() && entries_[i].address == address ? i : look_up(address);
+    return i < entries_.size() && entries_[i].address == address ? i : kNone;
   }
   [[nodiscard]] std::uint32_t find(IpAddress address) const;
   [[nodiscard]] Neighbour& operator[](std::uint32_t i) { return entries_[i]; }
@@ -66,12 +71,14 @@ class Neighbours {
     return (n.gateway && n.address.is_v4() == remote.is_v4()) || n.address == remote;
   }
 
+  /// Whether packets may go to entry `i` and nothing has to be asked.
+  [[nodiscard]] bool ready(std::uint32_t i, std::uint32_t now_ms) const {
+    const Neighbour& n = entries_[i];
+    return n.direct && now_ms - n.confirmed_ms < kReachableMs;
+  }
   /// Called for every packet to entry `i`: asks when it must. True when the entry may be used now.
   bool usable(std::uint32_t i, std::uint32_t now_ms, TxBurst& out) {
-    Neighbour& n = entries_[i];
-    if (n.direct && now_ms - n.confirmed_ms < kReachableMs) [[likely]]
-      return true;
-    return usable_slow(i, now_ms, out);
+    return ready(i, now_ms) || usable_slow(i, now_ms, out);
   }
   /// What went to entry `i` keeps being lost (RFC 9293 3.8.3 (b)): asks whether it is still there, though it was heard
   /// of lately; once a second at most, however many connections complain.

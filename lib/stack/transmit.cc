@@ -6,6 +6,8 @@
 #include "stack/shard_impl.hh"
 #include "wire/checksum.hh"
 #include "wire/encode_usual.hh"
+#include "wire/ipv4.hh"
+#include "wire/tcp.hh"
 
 namespace tidegate {
 
@@ -24,26 +26,19 @@ std::uint32_t Shard::Impl::find_route(const TxIntent& intent) {
   return index;
 }
 
-inline void Shard::Impl::transmit(const TxIntent& intent) {
-  const std::uint32_t index = route(intent);
-  if (index == kNone) return;
-  if (intent.path_in_doubt) [[unlikely]]
-    neighbours.doubt(index, now_ms(), *out);
-  const bool ready = neighbours.usable(index, now_ms(), *out);
-  const HeaderTemplate& headers = neighbours[index].headers;
+/// Copies the payload of `intent` to its place; what its octets sum up to, unless the device does that.
+[[gnu::always_inline]] inline std::uint32_t Shard::Impl::copy_payload(const TxIntent& intent, std::uint8_t* to) {
+  const Chunk& first = engine.chunk(intent.chunk);
+  const std::uint32_t known = first.sum_of_all();
+  if (known == 0 || intent.chunk_offset != 0 || first.len != intent.segment.payload_len) return copy_chunks(intent, to);
+  // An answer that never changes, and all of it.
+  std::memcpy(to, first.data, first.len);
+  return known;
+}
 
-  Frame* frame = out->reserve();
-  if (frame == nullptr) return drops.add(Drop::kNoTransmitBuffer);
-  const UsualOptions options = usual_options(headers, intent.segment);
-  const unsigned header_length = options == UsualOptions::kOther
-                                     ? tcp_header_length(headers, intent.segment)
-                                     : headers.l2_len + kIpv4Len + kTcpLen + options_length(options);
+[[gnu::noinline]] std::uint32_t Shard::Impl::copy_chunks(const TxIntent& intent, std::uint8_t* to) {
   std::uint32_t left = intent.segment.payload_len;
-  if (header_length + left > frame->capacity) [[unlikely]]
-    return drops.add(Drop::kNoTransmitBuffer);
-
   std::uint32_t sum = 0;
-  std::uint8_t* to = frame->data + header_length;
   std::uint32_t chunk = intent.chunk;
   std::uint32_t offset = intent.chunk_offset;
   std::size_t done = 0;
@@ -62,8 +57,26 @@ inline void Shard::Impl::transmit(const TxIntent& intent) {
     offset = 0;
     chunk = from.next;
   }
-  if (!encode_tcp_inline(options, headers, intent.key, intent.segment, sum, offload, *frame))
+  return sum;
+}
+
+/// Any segment.
+[[gnu::noinline]] void Shard::Impl::transmit(const TxIntent& intent) {
+  --frames_out;  // counted by who calls, unless it comes to nothing
+  const std::uint32_t index = route(intent);
+  if (index == kNone) return;
+  if (intent.path_in_doubt) [[unlikely]]
+    neighbours.doubt(index, now_ms(), *out);
+  const bool ready = neighbours.usable(index, now_ms(), *out);
+  const HeaderTemplate& headers = neighbours[index].headers;
+
+  Frame* frame = out->reserve();
+  if (frame == nullptr) return drops.add(Drop::kNoTransmitBuffer);
+  const unsigned header_length = tcp_header_length(headers, intent.segment);
+  if (header_length + intent.segment.payload_len > frame->capacity) [[unlikely]]
     return drops.add(Drop::kNoTransmitBuffer);
+  const std::uint32_t sum = copy_chunks(intent, frame->data + header_length);
+  if (!encode_tcp(headers, intent.key, intent.segment, sum, offload, *frame)) return drops.add(Drop::kNoTransmitBuffer);
   ++frames_out;
   if (ready) [[likely]] {
     out->commit();
@@ -72,9 +85,52 @@ inline void Shard::Impl::transmit(const TxIntent& intent) {
   }
 }
 
-[[gnu::flatten]] void Shard::Impl::transmit_intents(void* context, TxIntent* intents, unsigned count) {
+/// A segment with usual options, to where packets have just gone. False, and nothing done, for any other: transmit()
+/// does what there is to do, and comes to the same for those that this one takes. `sums` is impl.offload, as a constant
+/// where the device does nothing.
+[[gnu::always_inline]] inline bool Shard::Impl::transmit_usual(const TxIntent& intent, TxOffload sums, TxBurst& to,
+                                                               const Neighbour*& last) {
+  const std::uint32_t index = usual_route(intent);
+  if (index == kNone || intent.path_in_doubt) [[unlikely]]
+    return false;
+  const Neighbour* const neighbour = &neighbours[index];
+  if (neighbour != last) {
+    if (!neighbours.ready(index, now_ms()) || !neighbour->headers.usual) return false;
+    last = neighbour;
+  }
+  const HeaderTemplate& headers = neighbour->headers;
+  return with_usual_options(usual_options(intent.segment), false, [&](auto options) {
+    const unsigned header_length = headers.l2_len + kIpv4Len + kTcpLen + options_length(options);
+    const std::uint32_t len = intent.segment.payload_len;
+    Frame* const frame = to.reserve();
+    if (frame == nullptr || header_length + len > frame->capacity) [[unlikely]]
+      return false;
+    std::uint32_t sum = 0;
+    if (len != 0) sum = copy_payload(intent, frame->data + header_length);
+    encode_usual<options>(headers, intent.key, intent.segment, sum, sums, *frame);
+    to.commit();
+    return true;
+  });
+}
+
+template <bool kDeviceSums>
+[[gnu::flatten]] void Shard::Impl::transmit_all(std::span<const TxIntent> intents) {
+  TxBurst& to = *out;
+  frames_out += intents.size();
+  // Whom the last packet went to: nothing that happens here makes it less ready.
+  const Neighbour* last = nullptr;
+  for (const TxIntent& intent : intents) {
+    if (!transmit_usual(intent, kDeviceSums ? offload : TxOffload{}, to, last)) [[unlikely]] {
+      transmit(intent);
+      last = nullptr;
+    }
+  }
+}
+
+void Shard::Impl::transmit_intents(void* context, TxIntent* intents, unsigned count) {
   auto& impl = *static_cast<Impl*>(context);
-  for (unsigned i = 0; i < count; ++i) impl.transmit(intents[i]);
+  const bool device_sums = impl.offload.ip_checksum || impl.offload.tcp_checksum;
+  device_sums ? impl.transmit_all<true>({intents, count}) : impl.transmit_all<false>({intents, count});
 }
 
 }  // namespace tidegate

@@ -24,6 +24,7 @@ class Decoder {
  public:
   Decoder(const DecodeConfig& config, DecodedBurst& out)
       : out_(out),
+        next_(out.segments.data()),
         our_mac_(mac_bits(config.mac)),
         usual_addresses_(swap_if_little(our_mac_ << 16)),
         shortest_usual_(config.vlan_id == 0 ? kEthernetLen + kIpv4Len + kTcpLen : kNoFrame),
@@ -56,7 +57,7 @@ class Decoder {
     if (header_len < kTcpLen || header_len > total_len - kIpv4Len) return false;
     if ((ports & 0xffff) == 0 || ports >> 16 == 0 || are_bad_tcp_flags(flags)) return false;
 
-    Segment& segment = out_.segments[out_.n_segments];
+    Segment& segment = *next_;
     segment.key.local = IpAddress::v4(destination);
     segment.key.remote = IpAddress::v4(source);
     segment.key.local_port = static_cast<std::uint16_t>(ports);
@@ -73,9 +74,12 @@ class Decoder {
     if (header_len != kTcpLen && parse_options(tcp + kTcpLen, header_len - kTcpLen, segment) != Drop::kNone)
       return false;
     segment.frame_index = index;
-    ++out_.n_segments;
+    ++next_;
     return true;
   }
+
+  /// To be called once, at the end.
+  void finish() { out_.n_segments = static_cast<unsigned>(next_ - out_.segments.data()); }
 
   [[nodiscard]] Drop decode(const Frame& frame, std::uint8_t index) {
     LinkView link;
@@ -112,30 +116,46 @@ class Decoder {
   }
 
  private:
-  /// Whether both checksums of a usual frame are right, as far as the device has not said so.
+  /// Adds eight octets in memory order; what they carry comes in again at the end.
+  static void add_round(std::uint64_t& sum, std::uint64_t octets) {
+    sum += octets;
+    sum += sum < octets ? 1u : 0u;
+  }
+
+  /// Whether both checksums of a usual frame are right. What the device has said of one alone decode() heeds.
   [[nodiscard]] static bool sums_up(const Frame& frame, unsigned total_len) {
     const std::uint8_t* ip = frame.data + kEthernetLen;
-    const std::uint64_t addresses =
-        std::uint64_t{detail::load_raw<std::uint32_t>(ip + 12)} + detail::load_raw<std::uint32_t>(ip + 16);
-    if ((frame.flags & kRxIpChecksumGood) == 0) {
-      const std::uint64_t sum = addresses + detail::load_raw<std::uint32_t>(ip) +
-                                detail::load_raw<std::uint32_t>(ip + 4) + detail::load_raw<std::uint32_t>(ip + 8);
-      if (!checksum_holds(sum)) return false;
-    }
-    if ((frame.flags & kRxL4ChecksumGood) != 0) return true;
-    // The words of the TCP header that the caller loads as well; what follows it in one more step, if anything does.
-    const std::uint8_t* tcp = ip + kIpv4Len;
+    const auto addresses = detail::load_raw<std::uint64_t>(ip + 12);
+    std::uint64_t header = addresses;
+    add_round(header, detail::load_raw<std::uint64_t>(ip));
+    add_round(header, detail::load_raw<std::uint32_t>(ip + 8));
+    if (!checksum_holds(header)) return false;
+    const std::uint8_t* p = ip + kIpv4Len;
     const unsigned l4_len = total_len - kIpv4Len;
-    std::uint64_t sum = addresses + swap_if_little((std::uint32_t{kProtoTcp} << 16) + l4_len);
-    for (unsigned i = 0; i < kTcpLen; i += 4) sum += detail::load_raw<std::uint32_t>(tcp + i);
+    std::uint64_t sum = addresses;
+    add_round(sum, detail::load_raw<std::uint64_t>(p));
+    add_round(sum, detail::load_raw<std::uint64_t>(p + 8));
+    add_round(sum, std::uint64_t{detail::load_raw<std::uint32_t>(p + 16)} +
+                       swap_if_little((std::uint32_t{kProtoTcp} << 16) + l4_len));
+    p += kTcpLen;
     unsigned left = l4_len - kTcpLen;
-    tcp += kTcpLen;
-    if (left >= 12) {
-      for (unsigned i = 0; i < 12; i += 4) sum += detail::load_raw<std::uint32_t>(tcp + i);
-      tcp += 12;
-      left -= 12;
+    if (left > 128) {
+      add_round(sum, checksum_partial(p, left));
+      return checksum_holds(sum);
     }
-    return checksum_holds(left == 0 ? sum : checksum_partial(tcp, left, checksum_fold64(sum)));
+#pragma GCC unroll 1
+    for (; left >= 32; left -= 32, p += 32) {
+      for (unsigned i = 0; i < 32; i += 8) add_round(sum, detail::load_raw<std::uint64_t>(p + i));
+    }
+#pragma GCC unroll 1
+    for (; left >= 8; left -= 8, p += 8) add_round(sum, detail::load_raw<std::uint64_t>(p));
+    if (left != 0) {
+      // The last ones with those before them, which are there and are shifted out.
+      const auto octets = detail::load_raw<std::uint64_t>(p + left - 8);
+      const unsigned others = 64 - 8 * left;
+      add_round(sum, std::endian::native == std::endian::little ? octets >> others : octets << others);
+    }
+    return checksum_holds(sum);
   }
 
   [[nodiscard]] OtherPacket& next_other() { return out_.others[out_.n_others]; }
@@ -154,10 +174,10 @@ class Decoder {
     // TCP connects two stations (RFC 1122 section 4.2.3.10): no link-layer group, no IP group or broadcast.
     if (!link.unicast) return Drop::kNotOurMac;
     if (to_group) return Drop::kTcpGroupAddress;
-    Segment& segment = out_.segments[out_.n_segments];
+    Segment& segment = *next_;
     if (const Drop drop = parse_tcp(ip, frame.flags, verify_, segment); drop != Drop::kNone) return drop;
     segment.frame_index = index;
-    ++out_.n_segments;
+    ++next_;
     return Drop::kNone;
   }
 
@@ -172,6 +192,7 @@ class Decoder {
   static constexpr unsigned kNoFrame = 0x1'0000;
 
   DecodedBurst& out_;
+  Segment* next_;
   std::uint64_t our_mac_;
   std::uint64_t usual_addresses_;
   unsigned shortest_usual_;
@@ -200,6 +221,7 @@ void decode_burst(const DecodeConfig& config, std::span<const Frame> in, Decoded
     if (drop != Drop::kNone) [[unlikely]]
       drops.add(drop);
   }
+  decoder.finish();
 }
 
 }  // namespace tidegate

@@ -123,7 +123,8 @@ HeaderTemplate make_header_template(MacAddress source, MacAddress destination, s
     write_ipv4_constants(p + l2_len, kProtoTcp, ttl, traffic_class);
     std::uint64_t sum = 0;
     for (unsigned i = 0; i < kIpv4Len; i += 4) sum += load_be32(p + l2_len + i);
-    result.ip_sum = checksum_fold64(sum);
+    result.ip_sum = fold_host(sum);
+    result.usual = traffic_class == 0;
   }
   return result;
 }
@@ -132,8 +133,14 @@ unsigned detail::sack_option_length(const SegmentOut& segment) { return 4 + 8 * 
 
 bool encode_tcp(const HeaderTemplate& headers, const FlowKey& key, const SegmentOut& segment, std::uint32_t payload_sum,
                 TxOffload offload, Frame& out) {
-  if (headers.is_v6()) return detail::encode_any(headers, key, segment, payload_sum, offload, out);
-  return encode_tcp_inline(usual_options(headers, segment), headers, key, segment, payload_sum, offload, out);
+  const UsualOptions options = headers.usual ? usual_options(segment) : UsualOptions::kOther;
+  if (options == UsualOptions::kOther) return detail::encode_any(headers, key, segment, payload_sum, offload, out);
+  return with_usual_options(options, false, [&](auto usual) {
+    if (headers.l2_len + kIpv4Len + kTcpLen + options_length(usual) + segment.payload_len > out.capacity) [[unlikely]]
+      return false;
+    encode_usual<usual>(headers, key, segment, payload_sum, offload, out);
+    return true;
+  });
 }
 
 bool detail::encode_any(const HeaderTemplate& headers, const FlowKey& key, const SegmentOut& segment,

@@ -24,8 +24,10 @@ struct alignas(64) HeaderTemplate {
   std::array<std::uint8_t, kMaxHeaders> headers{};
   std::uint8_t l2_len = 0;
   std::uint8_t l3_len = 0;
-  /// IPv4: the header's constant words, summed in host order. Unused for IPv6, which has no header checksum.
-  std::uint32_t ip_sum = 0;
+  /// IPv4: the header's constant words, summed in host order and folded. Unused for IPv6, which has no header checksum.
+  std::uint16_t ip_sum = 0;
+  /// IPv4 whose traffic class is the segment's alone: what encode_usual() is for.
+  bool usual = false;
 
   [[nodiscard]] bool is_v6() const { return l3_len == 40; }
 };

@@ -5,6 +5,7 @@
 
 #include <bit>
 #include <cstring>
+#include <type_traits>
 
 #include "base/bytes.hh"
 #include "base/check.hh"
@@ -42,16 +43,16 @@ enum class UsualOptions : std::uint8_t {
   kOther = 0xff,
 };
 
-[[nodiscard]] inline UsualOptions usual_options(const HeaderTemplate& headers, const SegmentOut& segment) {
-  if (headers.is_v6() || segment.sack_count != 0) return UsualOptions::kOther;
+[[nodiscard]] inline UsualOptions usual_options(const SegmentOut& segment) {
+  if (segment.sack_count != 0) return UsualOptions::kOther;
   constexpr unsigned kSynOptions = kOptMss | kOptSackPermitted | kOptWindowScale;
   if ((segment.flags & kSyn) == 0) [[likely]] {
-    if (segment.options == kOptTimestamps) return UsualOptions::kTimestamps;
-    return segment.options == 0 ? UsualOptions::kNothing : UsualOptions::kOther;
+    if (segment.options == 0) return UsualOptions::kNothing;
+    return segment.options == kOptTimestamps ? UsualOptions::kTimestamps : UsualOptions::kOther;
   }
   if (segment.options == (kSynOptions | kOptTimestamps)) return UsualOptions::kSyn;
-  if (segment.options == kOptMss) return UsualOptions::kMss;
-  return segment.options == kSynOptions ? UsualOptions::kSynWithoutTimestamps : UsualOptions::kOther;
+  if (segment.options == kSynOptions) return UsualOptions::kSynWithoutTimestamps;
+  return segment.options == kOptMss ? UsualOptions::kMss : UsualOptions::kOther;
 }
 
 /// Octets of usual options; not for kOther.
@@ -60,39 +61,36 @@ enum class UsualOptions : std::uint8_t {
   return static_cast<unsigned>(options) & ~1u;
 }
 
-/// The headers of a segment whose usual_options() these are, before the payload already in place.
+/// The headers of a segment whose usual_options() these are, before the payload already in place. They fit the frame.
 template <UsualOptions kOptions>
-[[nodiscard, gnu::always_inline]] inline bool encode_usual(const HeaderTemplate& headers, const FlowKey& key,
-                                                           const SegmentOut& segment, std::uint32_t payload_sum,
-                                                           TxOffload offload, Frame& out) {
+[[gnu::always_inline]] inline void encode_usual(const HeaderTemplate& headers, const FlowKey& key,
+                                                const SegmentOut& segment, std::uint32_t payload_sum, TxOffload offload,
+                                                Frame& out) {
   constexpr bool kWithTimestamps = kOptions == UsualOptions::kTimestamps || kOptions == UsualOptions::kSyn;
   constexpr bool kOfSyn = kOptions == UsualOptions::kSyn || kOptions == UsualOptions::kSynWithoutTimestamps;
   constexpr unsigned kHeaderLen = kTcpLen + options_length(kOptions);
-  const unsigned tcp_len = kHeaderLen + segment.payload_len;
   const unsigned l2_len = headers.l2_len;
-  const unsigned frame_len = l2_len + kIpv4Len + tcp_len;
-  if (frame_len > out.capacity) [[unlikely]]
-    return false;
+  std::uint8_t* const ip = out.data + l2_len;
+  std::uint8_t* const tcp = ip + kIpv4Len;
   // The link header and the IP header's first twelve octets; a tag makes it four more.
   std::memcpy(out.data, headers.headers.data(), 32);
-  std::uint8_t* ip = out.data + l2_len;
-  const std::uint32_t constant = load_be32(headers.headers.data() + l2_len);
-  const std::uint32_t word = constant | (((segment.dscp & 63u) << 2 | (segment.ecn & 3u)) << 16) | (kIpv4Len + tcp_len);
+  const unsigned ip_len = kIpv4Len + kHeaderLen + segment.payload_len;
+  TG_DCHECK(segment.dscp < 64 && segment.ecn < 4);
+  const std::uint32_t differs = unsigned{segment.dscp} << 18 | unsigned{segment.ecn} << 16 | ip_len;
   const std::uint32_t local = key.local.v4_value();
   const std::uint32_t remote = key.remote.v4_value();
   const std::uint64_t addresses = std::uint64_t{local} + remote;
   const unsigned checksum =
-      offload.ip_checksum ? 0u : ~unsigned{detail::fold_host(headers.ip_sum + addresses + (word - constant))};
-  store_be32(ip, word);
+      offload.ip_checksum ? 0u : ~unsigned{detail::fold_host(addresses + headers.ip_sum + differs)};
+  store_be32(ip, 0x4500'0000u | differs);
   store_be16(ip + 10, static_cast<std::uint16_t>(checksum));
   store_be64(ip + 12, std::uint64_t{local} << 32 | remote);
 
-  std::uint8_t* tcp = ip + kIpv4Len;
   const std::uint32_t ports = key.ports();
   const std::uint32_t seq = segment.seq.value();
   const std::uint32_t ack = segment.ack.value();
   const std::uint32_t control = (kHeaderLen << 26) | (std::uint32_t{segment.flags} << 16) | segment.window;
-  const std::uint64_t pseudo = addresses + kProtoTcp + tcp_len;
+  const std::uint64_t pseudo = addresses + kProtoTcp - kIpv4Len + ip_len;
   store_be64(tcp, std::uint64_t{ports} << 32 | seq);
   store_be64(tcp + 8, std::uint64_t{ack} << 32 | control);
   std::uint64_t sum = pseudo + ports + seq + ack + control + segment.urgent + detail::to_host_order(payload_sum);
@@ -124,36 +122,32 @@ template <UsualOptions kOptions>
   const std::uint16_t field =
       offload.tcp_checksum ? detail::fold_host(pseudo) : static_cast<std::uint16_t>(~detail::fold_host(sum));
   store_be32(tcp + 16, std::uint32_t{field} << 16 | segment.urgent);
-  out.len = static_cast<std::uint16_t>(frame_len);
+  out.len = static_cast<std::uint16_t>(l2_len + ip_len);
   out.flags = static_cast<std::uint16_t>((unsigned{offload.ip_checksum} * kTxIpChecksum) |
                                          (unsigned{offload.tcp_checksum} * kTxTcpChecksum));
   out.l2_len = static_cast<std::uint8_t>(l2_len);
   out.l3_len = kIpv4Len;
-  return true;
 }
 
-/// encode_tcp(), with what is usual in the caller's own code.
-[[nodiscard, gnu::always_inline]] inline bool encode_tcp_inline(UsualOptions options, const HeaderTemplate& headers,
-                                                                const FlowKey& key, const SegmentOut& segment,
-                                                                std::uint32_t payload_sum, TxOffload offload,
-                                                                Frame& out) {
-  TG_DCHECK(headers.is_v6() != key.is_v4());
+/// Calls `f` with these options as a type (std::integral_constant), so that what it does is compiled for each of them;
+/// `otherwise` for kOther.
+template <class F>
+[[gnu::always_inline]] inline auto with_usual_options(UsualOptions options, bool otherwise, F&& f) {
+  using enum UsualOptions;
   switch (options) {
-    case UsualOptions::kTimestamps:
-      return encode_usual<UsualOptions::kTimestamps>(headers, key, segment, payload_sum, offload, out);
-    case UsualOptions::kNothing:
-      return encode_usual<UsualOptions::kNothing>(headers, key, segment, payload_sum, offload, out);
-    case UsualOptions::kSyn:
-      return encode_usual<UsualOptions::kSyn>(headers, key, segment, payload_sum, offload, out);
-    case UsualOptions::kSynWithoutTimestamps:
-      return encode_usual<UsualOptions::kSynWithoutTimestamps>(headers, key, segment, payload_sum, offload, out);
+    case kTimestamps:
+      return f(std::integral_constant<UsualOptions, kTimestamps>{});
+    case kNothing:
+      return f(std::integral_constant<UsualOptions, kNothing>{});
+    case kSyn:
+      return f(std::integral_constant<UsualOptions, kSyn>{});
+    case kSynWithoutTimestamps:
+      return f(std::integral_constant<UsualOptions, kSynWithoutTimestamps>{});
+    case kMss:
+      return f(std::integral_constant<UsualOptions, kMss>{});
     default:
-      break;
+      return otherwise;
   }
-  // Apart from the others: with one more of them a table of jumps would be made, which costs more.
-  if (options == UsualOptions::kMss) [[unlikely]]
-    return encode_usual<UsualOptions::kMss>(headers, key, segment, payload_sum, offload, out);
-  return detail::encode_any(headers, key, segment, payload_sum, offload, out);
 }
 
 }  // namespace tidegate

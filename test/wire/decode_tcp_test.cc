@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "base/rng.hh"
 #include "craft.hh"
 #include "wire/decode.hh"
 
@@ -40,6 +41,36 @@ TEST(Rfc9293_3_1, ChecksumCoversSegmentAndPseudoHeader) {
     EXPECT_EQ(drop_of(bad), Drop::kTcpBadChecksum) << "bit " << bit;
   }
   EXPECT_TRUE(Decoded(good).is_segment());
+}
+
+/// IPv4's usual frame is summed in a way of its own: any length, octets that carry at every step, padding behind the
+/// packet that counts for nothing, and each bit of the segment and of the addresses.
+TEST(Rfc9293_3_1, ChecksumHoldsForAnyLengthAndNoOtherBits) {
+  Rng rng(31);
+  for (std::size_t length = 0; length <= 300; ++length) {
+    Bytes payload(length, 0xff);
+    if (length % 3 != 0)
+      for (auto& octet : payload) octet = static_cast<std::uint8_t>(rng());
+    const std::uint32_t high = length % 2 == 0 ? 0xffff'ffff : static_cast<std::uint32_t>(rng());
+    Bytes good = tcp4({.seq = high, .ack = high, .flags = kAck, .payload = payload});
+    const std::size_t packet = good.size();
+    for (std::size_t i = rng.below(8); i > 0; --i) good.push_back(0xa5);
+    const Decoded decoded(good);
+    ASSERT_TRUE(decoded.is_segment()) << length << " octets";
+    ASSERT_EQ(decoded.segment().payload_len, length);
+    for (int round = 0; round < 40; ++round) {
+      const std::size_t bit = 8 * 34 + rng.below(8 * (packet - 34));
+      Bytes bad = good;
+      bad[bit / 8] = static_cast<std::uint8_t>(bad[bit / 8] ^ (1u << (bit % 8)));
+      ASSERT_EQ(drop_of(bad), Drop::kTcpBadChecksum) << length << " octets, bit " << bit << ", seed 31";
+      ASSERT_EQ(drop_of(bad, kRxIpChecksumGood), Drop::kTcpBadChecksum) << length << " octets, bit " << bit;
+      ASSERT_NE(drop_of(bad, kRxL4ChecksumGood), Drop::kTcpBadChecksum) << length << " octets, bit " << bit;
+    }
+    Bytes other = good;
+    other[26 + rng.below(8)] ^= 0x10;
+    ASSERT_EQ(drop_of(other), Drop::kIpv4BadChecksum) << length;
+    ASSERT_EQ(drop_of(other, kRxIpChecksumGood), Drop::kTcpBadChecksum) << "an address of the pseudo-header";
+  }
 }
 
 TEST(Rfc9293_3_1, PortZeroIsReserved) {

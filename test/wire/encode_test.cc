@@ -183,15 +183,19 @@ TEST(EncodeTcp, UsualSegmentsAreLikeAnyOther) {
     const HeaderTemplate headers = headers_to_us(false, static_cast<std::uint16_t>(rng.below(2) * 7));
     const TxOffload offload{rng.below(2) != 0, rng.below(2) != 0};
     const auto sum = static_cast<std::uint32_t>(rng());
-    const UsualOptions options = usual_options(headers, segment);
+    const UsualOptions options = usual_options(segment);
     ++seen[options];
-    if (options != UsualOptions::kOther) {
-      EXPECT_EQ(headers.l2_len + 40 + options_length(options), tcp_header_length(headers, segment));
-    }
     Buffer any;
     Buffer inlined;
     ASSERT_TRUE(detail::encode_any(headers, key, segment, sum, offload, any.frame));
-    ASSERT_TRUE(encode_tcp_inline(options, headers, key, segment, sum, offload, inlined.frame));
+    ASSERT_TRUE(headers.usual);
+    const bool usual = with_usual_options(options, false, [&](auto known) {
+      EXPECT_EQ(headers.l2_len + 40 + options_length(known), tcp_header_length(headers, segment));
+      encode_usual<known>(headers, key, segment, sum, offload, inlined.frame);
+      return true;
+    });
+    ASSERT_EQ(usual, options != UsualOptions::kOther);
+    if (!usual) continue;
     EXPECT_EQ(inlined.bytes(), any.bytes()) << "round " << round;
     EXPECT_EQ(inlined.frame.flags, any.frame.flags);
     EXPECT_EQ(inlined.frame.l2_len, any.frame.l2_len);
@@ -212,6 +216,7 @@ TEST(EncodeTcp, TtlAndTrafficClassAreTheTemplates) {
   for (const bool v6 : {false, true}) {
     Buffer buffer;
     const HeaderTemplate headers = make_header_template(kPeerMac, kOurMac, 0, v6, 33, 0x2b);
+    EXPECT_FALSE(headers.usual);
     ASSERT_TRUE(encode(headers, v6 ? kOut6 : kOut4, segment_with(kAck, 0, 0), {}, {}, buffer));
     const std::uint8_t* ip = buffer.frame.data + 14;
     EXPECT_EQ(v6 ? ip[7] : ip[8], 33);
