@@ -33,21 +33,40 @@ void siphash24_burst(const HashKey& key, std::span<const FlowKey* const> flows, 
 void siphash24_burst(const HashKey& key, std::span<const FlowKey* const> flows, std::span<std::uint64_t> hashes);
 
 namespace detail {
-[[nodiscard]] inline std::uint64_t fold_multiply(std::uint64_t a, std::uint64_t b) {
+[[nodiscard]] constexpr std::uint64_t fold_multiply(std::uint64_t a, std::uint64_t b) {
   const unsigned __int128 product = static_cast<unsigned __int128>(a) * b;
   return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
 }
 }  // namespace detail
 
-[[nodiscard]] inline std::uint64_t flow_hash(const HashKey& key, const FlowKey& flow) {
-  const std::uint64_t a = detail::fold_multiply(flow.remote.lo ^ key.k0, flow.local.lo ^ key.k1);
-  const std::uint64_t b = detail::fold_multiply(flow.remote.hi ^ key.k1 ^ 0x9e37'79b9'7f4a'7c15ULL,
-                                                flow.local.hi ^ key.k0 ^ 0xd1b5'4a32'd192'ed03ULL);
-  // The ports go into both factors, and in different ways: times a number that is the same for all of an address,
-  // consecutive ports would lie at equal distances, which under some keys crowd in parts of a table.
-  const std::uint64_t ports = flow.ports();
-  return detail::fold_multiply(a ^ ports ^ (key.k0 << 1),
-                               b ^ (ports * 0x9e37'79b9'7f4a'7c15ULL) ^ key.k1 ^ 0xa076'1d64'78bd'642fULL);
+/// flow_hash() of one key. What all IPv4 flows have in common is made once.
+class FlowHasher {
+ public:
+  constexpr explicit FlowHasher(const HashKey& key) : key_(key), of_v4_(of_high(0, 0)) {}
+
+  [[nodiscard]] constexpr std::uint64_t operator()(const FlowKey& flow) const {
+    const bool v4 = (flow.remote.hi | flow.local.hi) == 0;
+    const std::uint64_t high = v4 ? of_v4_ : of_high(flow.remote.hi, flow.local.hi);
+    const std::uint64_t low = detail::fold_multiply(flow.remote.lo ^ key_.k0, flow.local.lo ^ key_.k1);
+    // The ports go into both factors, and in different ways: times a number that is the same for all of an address,
+    // consecutive ports would lie at equal distances, which under some keys crowd in parts of a table.
+    const std::uint64_t ports = flow.ports();
+    return detail::fold_multiply(low ^ ports ^ (key_.k0 << 1), high ^ (ports * 0x9e37'79b9'7f4a'7c15ULL));
+  }
+
+ private:
+  [[nodiscard]] constexpr std::uint64_t of_high(std::uint64_t remote, std::uint64_t local) const {
+    return detail::fold_multiply(remote ^ key_.k1 ^ 0x9e37'79b9'7f4a'7c15ULL,
+                                 local ^ key_.k0 ^ 0xd1b5'4a32'd192'ed03ULL) ^
+           key_.k1 ^ 0xa076'1d64'78bd'642fULL;
+  }
+
+  HashKey key_;
+  std::uint64_t of_v4_;
+};
+
+[[nodiscard]] constexpr std::uint64_t flow_hash(const HashKey& key, const FlowKey& flow) {
+  return FlowHasher(key)(flow);
 }
 
 }  // namespace tidegate

@@ -4,8 +4,11 @@
 /// until commit(); a committed one belongs to the backend once it is flushed. Thread rule: one worker. Errors:
 /// reserve() returns nullptr when the backend has no buffer; the caller counts it. Cost: a few instructions per frame.
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstring>
+#include <span>
 
 #include "base/check.hh"
 #include "base/frame.hh"
@@ -74,6 +77,18 @@ class TxBurst {
       n_free_ = kRefill;
     }
     free_[n_free_++] = frame;
+  }
+
+  /// The same for a whole burst of them.
+  void recycle(std::span<const Frame> frames) {
+    TG_DCHECK(frames.size() <= kMaxBurst);
+    if (n_free_ + frames.size() > free_.size()) [[unlikely]] {
+      const unsigned kept = std::min(n_free_, kRefill);
+      backend_.release(backend_.context, &free_[kept], n_free_ - kept);
+      n_free_ = kept;
+    }
+    std::memcpy(&free_[n_free_], frames.data(), frames.size_bytes());
+    n_free_ += static_cast<unsigned>(frames.size());
   }
 
   /// Hands everything committed so far to the backend.

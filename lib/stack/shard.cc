@@ -240,7 +240,7 @@ void Shard::Impl::settle(TxBurst& tx, std::span<Frame> received) {
     }
     // Nothing points into the received frames any more: they carry the replies.
     if (frames_held) {
-      for (const Frame& frame : received) tx.recycle(frame);
+      tx.recycle(received);
       frames_held = false;
     }
     engine.output();
@@ -282,9 +282,14 @@ void Shard::receive_burst(Instant now, std::span<Frame> in, TxBurst& out) {
     bool all_ours = true;
     // RFC 9293 3.9.2.3: a SYN from a broadcast address is ignored; nothing else from there finds a connection.
     const auto nobody = [&](const Segment& s) { return s.has(kSyn) && impl.local.is_broadcast(s.key.remote); };
+    IpAddress known{};  // no segment goes to the unspecified address
     for (unsigned i = 0; i < impl.decoded.n_segments && all_ours; ++i) {
       const Segment& segment = impl.decoded.segments[i];
-      all_ours = impl.local.contains(segment.key.local) && !nobody(segment);
+      if (segment.key.local != known) {
+        all_ours = impl.local.contains(segment.key.local);
+        known = segment.key.local;
+      }
+      all_ours = all_ours && !nobody(segment);
     }
     if (all_ours) {
       impl.engine.receive_burst(std::span<const Segment>(impl.decoded.segments.data(), impl.decoded.n_segments));

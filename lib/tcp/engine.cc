@@ -71,6 +71,7 @@ TcpEngine::TcpEngine(const TcpEngineConfig& config, Instant start, DropCounters&
     : config_(config),
       drops_(drops),
       start_(start),
+      flow_hasher_(config.table_key),
       table_(table_entries(config), memory),
       pool_(config.connections, memory),
       pool_v6_(config.connections_v6, memory),

@@ -225,5 +225,27 @@ TEST(TxBurstTest, TooManyRecycledFramesGoBack) {
   EXPECT_EQ(stock.free.size(), received.size());
 }
 
+/// A burst at a time: as one by one, and what there is no room for goes back.
+TEST(TxBurstTest, BurstsAreRecycledWhole) {
+  FakeBackend stock(0);
+  std::vector<std::uint8_t> received(1000);
+  {
+    TxBurst burst(stock.backend());
+    std::size_t taken = 0;
+    for (std::size_t size : {0u, 1u, 64u, 63u, 64u, 32u, 64u, 64u, 5u, 64u}) {
+      std::vector<Frame> frames(size);
+      for (Frame& frame : frames) frame.data = &received[taken++];
+      burst.recycle(frames);
+      if (size == 0) continue;
+      EXPECT_EQ(burst.reserve()->data, &received[taken - 1]) << "the latest is the warmest";
+    }
+    EXPECT_GT(stock.free.size(), taken - 96);
+    received.resize(taken);
+  }
+  std::set<std::uint8_t*> all(stock.free.begin(), stock.free.end());
+  EXPECT_EQ(all.size(), received.size()) << "each given back exactly once";
+  EXPECT_EQ(stock.free.size(), received.size());
+}
+
 }  // namespace
 }  // namespace tidegate
