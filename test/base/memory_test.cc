@@ -239,7 +239,7 @@ TEST(TxBurstTest, BurstsAreRecycledWhole) {
       if (size == 0) continue;
       EXPECT_EQ(burst.reserve()->data, &received[taken - 1]) << "the latest is the warmest";
     }
-    EXPECT_GT(stock.free.size(), taken - 96);
+    EXPECT_GE(stock.free.size(), taken - 96) << "there is room for 96";
     received.resize(taken);
   }
   std::set<std::uint8_t*> all(stock.free.begin(), stock.free.end());
