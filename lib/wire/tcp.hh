@@ -31,6 +31,9 @@ enum TcpOptionKind : std::uint8_t {
 /// Two NOPs and a timestamps option (RFC 7323 appendix A), and what surrounds it in the usual SYN.
 inline constexpr std::uint32_t kNopNopTimestamps = 0x0101'080a;
 inline constexpr std::uint32_t kSackPermittedTimestamps = 0x0402'080a;
+inline constexpr std::uint32_t kNopNopSackPermitted = 0x0101'0402;
+/// Three octets of four; the shift is the last.
+inline constexpr std::uint32_t kNopWindowScale = 0x01'0303;
 
 /// Combinations that no TCP sends and that only probe how we react: SYN with FIN or RST, and none of SYN, ACK and RST
 /// (nothing at all, or a bare FIN). RFC 9293 3.10.7.4 would drop the latter for want of ACK in every synchronised
@@ -75,12 +78,42 @@ inline void clear_options(Segment& segment) {
   segment.sack_count = 0;
 }
 
-/// parse_tcp_options() with a short way for what every segment of a connection with timestamps has.
+/// The SYNs that nearly everybody sends. Linux: MSS, SACK-permitted, timestamps, NOP, window scale. Without timestamps,
+/// Linux: MSS, NOP, NOP, SACK-permitted, NOP, window scale; Windows: MSS, NOP, window scale, NOP, NOP, SACK-permitted.
+/// False, and nothing done, for any other, and for values that have to be looked at twice.
+[[nodiscard]] inline bool parse_usual_syn(const std::uint8_t* p, unsigned n, Segment& segment) {
+  const std::uint32_t mss = load_be32(p);
+  if (mss >> 16 != 0x0204 || (mss & 0xffff) == 0) return false;
+  std::uint32_t scale;
+  if (n == 12) {
+    const std::uint32_t first = load_be32(p + 4);
+    const std::uint32_t second = load_be32(p + 8);
+    if (first == kNopNopSackPermitted) {
+      scale = second;
+    } else if (second == kNopNopSackPermitted) {
+      scale = first;
+    } else {
+      return false;
+    }
+  } else {
+    if (n != 20 || load_be32(p + 4) != kSackPermittedTimestamps) return false;
+    scale = load_be32(p + 16);
+  }
+  if (scale >> 8 != kNopWindowScale || (scale & 0xff) > kMaxWindowScale) return false;
+  segment.options = kOptMss | kOptSackPermitted | kOptWindowScale;
+  segment.mss = static_cast<std::uint16_t>(mss);
+  segment.window_scale = static_cast<std::uint8_t>(scale);
+  if (n == 20) set_timestamps(p + 8, segment);
+  return true;
+}
+
+/// parse_tcp_options() with a short way for what nearly every segment carries. `segment`'s flags are set.
 [[nodiscard]] inline Drop parse_options(const std::uint8_t* p, unsigned n, Segment& segment) {
   if (n == 12 && load_be32(p) == kNopNopTimestamps) {
     set_timestamps(p + 4, segment);
     return Drop::kNone;
   }
+  if (segment.has(kSyn) && parse_usual_syn(p, n, segment)) return Drop::kNone;
   return parse_tcp_options(p, n, segment);
 }
 
