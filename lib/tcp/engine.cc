@@ -310,19 +310,26 @@ void TcpEngine::push_event(std::uint32_t index, EventType type, std::span<const 
 
 std::span<Event> TcpEngine::take_events() {
   // kClosed is any connection's last event, so the dead are told of after everything else that happened in this burst.
-  while (dying_head_ != kNone && n_events_ < kMaxEvents) {
-    const std::uint32_t index = dying_head_;
-    TcbWork& work = work_of(index);
-    dying_head_ = work.tx_cursor;
-    if (dying_head_ == kNone) dying_tail_ = kNone;
-    push_event(index, EventType::kClosed, {}, static_cast<CloseReason>(cold_[index].close_reason));
-    work.tx_cursor = dead_head_;
-    dead_head_ = index;
+  Event* const events = event_buffers_[event_buffer_].data();
+  std::size_t n = n_events_;
+  std::uint32_t dying = dying_head_;
+  std::uint32_t dead = dead_head_;
+  while (dying != kNone && n < kMaxEvents) {
+    const TcbHot& hot = hot_[dying];
+    TcbWork& work = work_of(hot);
+    const auto reason = static_cast<CloseReason>(cold_[dying].close_reason);
+    events[n++] = Event{EventType::kClosed, reason, hot.service, {dying, hot.generation}, hot.user, {}};
+    const std::uint32_t next = work.tx_cursor;
+    work.tx_cursor = dead;
+    dead = dying;
+    dying = next;
   }
-  const std::span<Event> events(event_buffers_[event_buffer_].data(), n_events_);
+  dying_head_ = dying;
+  if (dying == kNone) dying_tail_ = kNone;
+  dead_head_ = dead;
   event_buffer_ ^= 1u;
   n_events_ = 0;
-  return events;
+  return {events, n};
 }
 
 void TcpEngine::release(std::uint32_t index, CloseReason reason, TcpState via) {
@@ -355,29 +362,29 @@ void TcpEngine::release(std::uint32_t index, CloseReason reason, TcpState via) {
   dying_tail_ = index;
 }
 
-void TcpEngine::free_queues(std::uint32_t index) {
-  TcbWork& work = work_of(index);
-  chunks_.free_list(work.tx_head);
-  chunks_.free_list(work.rx_head);
-  chunks_.free_list(work.reassembly_head);
-  work.tx_head = work.rx_head = work.reassembly_head = kNone;
-}
-
 void TcpEngine::finish() {
   std::uint32_t index = dead_head_;
   dead_head_ = kNone;
   while (index != kNone) {
     TcbHot& hot = hot_[index];
-    const std::uint32_t next = work_of(index).tx_cursor;
-    if (hot.has(kTcbDirty)) {
+    const std::uint32_t block = hot.work;
+    TcbWork& work = works_[block];
+    const std::uint32_t next = work.tx_cursor;
+    const std::uint32_t flags = hot.flags;
+    if ((flags & kTcbDirty) != 0) {
       // output() has still to pass over it.
-      work_of(index).tx_cursor = dead_head_;
+      work.tx_cursor = dead_head_;
       dead_head_ = index;
     } else {
-      free_queues(index);
-      free_extra(index);
-      works_.free(hot.work);
-      if (hot.has(kTcbV6)) pool_v6_.free(hot.local_address);
+      chunks_.free_list(work.tx_head);
+      if ((work.rx_head & work.reassembly_head) != kNone) [[unlikely]] {
+        chunks_.free_list(work.rx_head);
+        chunks_.free_list(work.reassembly_head);
+      }
+      if (cold_[index].extra != kNone) [[unlikely]]
+        free_extra(index);
+      works_.free(block);
+      if ((flags & kTcbV6) != 0) pool_v6_.free(hot.local_address);
       // Odd while in use, even while free: a snapshot reader can tell, and no id comes back within 2^31 lives of the
       // slot.
       hot.generation = hot.generation + 1;

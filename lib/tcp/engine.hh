@@ -177,7 +177,6 @@ class TcpEngine {
   void count_arrow(TcpState from, TcpState to);
   /// Out of the table, timers off, kClosed announced; the slot is freed by finish().
   void release(std::uint32_t index, CloseReason reason, TcpState via = TcpState::kClosed);
-  void free_queues(std::uint32_t index);
   // rest.cc. What a connection at work has; those that may be at rest are woken first, at every way in.
   [[nodiscard]] TcbWork& work_of(const TcbHot& hot) { return works_[hot.work]; }
   [[nodiscard]] TcbWork& work_of(std::uint32_t index) { return works_[hot_[index].work]; }
@@ -419,6 +418,7 @@ class TcpEngine {
   void on_starved(std::uint32_t index);
   void on_life(std::uint32_t index);
   // calls.cc
+  [[gnu::noinline]] void close_otherwise(ConnectionId id);
   void enter_closing_state(std::uint32_t index);
   [[nodiscard]] ChunkPool::Share send_share(std::uint32_t index) const;
   [[nodiscard]] bool send_block_free(std::uint32_t index) const;
