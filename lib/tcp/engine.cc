@@ -353,13 +353,19 @@ void TcpEngine::release(std::uint32_t index, CloseReason reason, TcpState via) {
   }
   counters_.add(
       static_cast<TcpCounter>(static_cast<unsigned>(TcpCounter::kClosedNormal) + static_cast<unsigned>(reason)));
+  add_dying(index, work);
+}
+
+/// To be told of its end, and then freed.
+void TcpEngine::add_dying(std::uint32_t index, TcbWork& work) {
+  const std::uint32_t last = dying_tail_;
+  dying_tail_ = index;
   work.tx_cursor = kNone;
-  if (dying_tail_ == kNone) {
+  if (last == kNone) {
     dying_head_ = index;
   } else {
-    work_of(dying_tail_).tx_cursor = index;
+    work_of(last).tx_cursor = index;
   }
-  dying_tail_ = index;
 }
 
 void TcpEngine::finish() {

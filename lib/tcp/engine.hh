@@ -177,6 +177,7 @@ class TcpEngine {
   void count_arrow(TcpState from, TcpState to);
   /// Out of the table, timers off, kClosed announced; the slot is freed by finish().
   void release(std::uint32_t index, CloseReason reason, TcpState via = TcpState::kClosed);
+  void add_dying(std::uint32_t index, TcbWork& work);
   // rest.cc. What a connection at work has; those that may be at rest are woken first, at every way in.
   [[nodiscard]] TcbWork& work_of(const TcbHot& hot) { return works_[hot.work]; }
   [[nodiscard]] TcbWork& work_of(std::uint32_t index) { return works_[hot_[index].work]; }
@@ -237,8 +238,9 @@ class TcpEngine {
 
   // lanes.cc: each false when the reference must do it; nothing has been changed then
   [[nodiscard]] bool fits_lane(const TcbHot&, const TcbCold&, const TcbWork&, const Segment& segment) const;
-  bool lane_arrives(std::uint32_t index, const Segment& segment, std::uint64_t hash);
-  bool lane_ends(std::uint32_t index, const Segment& segment, std::uint64_t hash);
+  bool lane_arrives(std::uint32_t index, const Segment& segment);
+  bool lane_ends(std::uint32_t index, const Segment& segment);
+  bool lane_last(std::uint32_t index, const Segment& segment, std::uint64_t hash);
   bool lane_handshake(std::uint32_t index, const Segment& segment);
   bool lane_output(std::uint32_t index);
 
@@ -367,14 +369,13 @@ class TcpEngine {
   [[gnu::noinline]] unsigned sack_blocks(std::uint32_t index, std::array<SackBlock, 4>& out);
 
   // time_wait.cc
-  void enter_time_wait(std::uint32_t index);
-  void enter_time_wait(std::uint32_t index, const FlowKey& key, std::uint64_t hash);
+  [[gnu::noinline]] void enter_time_wait(std::uint32_t index);
   void finish_detached(std::uint32_t index);
   [[gnu::noinline]] void leave_last_ack(std::uint32_t index);
   template <class Store>
   void time_wait_arrives(Store& store, RefKind kind, std::uint32_t entry, const Segment& segment, std::uint64_t hash);
   template <class Store>
-  bool add_time_wait(Store& store, RefKind kind, std::uint32_t index, const FlowKey& key, std::uint64_t hash);
+  std::uint32_t add_time_wait(Store& store, RefKind kind, const FlowKey& key, const TimeWaitState& state);
   void forget(std::uint64_t hash, std::uint32_t ref, TcpCounter counter);
   template <class Entry>
   void time_wait_ack(const Entry& entry);

@@ -55,33 +55,94 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
   return segment.ack == hot.snd_una && hot.snd_max == hot.snd_una && !probing;
 }
 
-/// The last segment of a connection whose service has closed it and has nothing left to read: it acknowledges all, our
-/// FIN too, and in FIN-WAIT-1 brings the peer's. TIME-WAIT or CLOSED come next, so what the ACK would teach about round
-/// trip, windows and timers is not learned. The segment has passed fits_lane().
-inline bool TcpEngine::lane_ends(std::uint32_t index, const Segment& segment, std::uint64_t hash) {
+/// The ACK of our FIN in LAST-ACK, on a connection whose service has closed it and has nothing left to read. CLOSED
+/// comes next, so what it would teach about round trip, windows and timers is not learned. It has passed fits_lane().
+inline bool TcpEngine::lane_ends(std::uint32_t index, const Segment& segment) {
   TcbHot& hot = hot_[index];
   const TcbCold& cold = cold_[index];
+  if (hot.state != TcpState::kLastAck || segment.ack != hot.snd_max || segment.payload_len != 0) return false;
   constexpr std::uint32_t kWanted = kTcbOrphan | kTcbFinSent;
-  const std::uint32_t flags = hot.flags;
-  if ((flags & (kWanted | kTcbReadPending)) != kWanted || segment.ack != hot.snd_max || segment.payload_len != 0)
-    return false;
+  if ((hot.flags & (kWanted | kTcbReadPending)) != kWanted) return false;
   if (cold.extra != kNone || cold.retransmits != 0 || work_of(hot).rx_head != kNone) return false;
-  const TcpState state = hot.state;
-  if (state == TcpState::kLastAck) {
-    hot.snd_una = hot.snd_nxt = segment.ack;
-    release(index, CloseReason::kNormal);
-    return true;
-  }
-  if (state != TcpState::kFinWait1 || !segment.has(kFin)) return false;
-  update_send_window(hot, cold_[index], segment);
   hot.snd_una = hot.snd_nxt = segment.ack;
-  hot.rcv_nxt += 1;
-  hot.set(kTcbFinReceived | kTcbAckNow);
-  enter_time_wait(index, segment.key, hash);
+  release(index, CloseReason::kNormal);
   return true;
 }
 
-[[gnu::flatten]] bool TcpEngine::lane_arrives(std::uint32_t index, const Segment& segment, std::uint64_t hash) {
+/// The last segment of nearly every short connection: its service has closed it, nothing is left to read, and what is
+/// still in flight, our FIN the last of it, is acknowledged by a segment that brings the peer's FIN. FIN-WAIT-1 to
+/// TIME-WAIT at once (note 2 of figure 5). The guard is fits_lane() and the rest of what this comes to there; of what
+/// the reference then writes, only what outlives the Tcb is written here.
+[[gnu::flatten]] bool TcpEngine::lane_last(std::uint32_t index, const Segment& segment, std::uint64_t hash) {
+  TcbHot& hot = hot_[index];
+  TcbCold& cold = cold_[index];
+  const std::uint32_t flags = hot.flags;
+  constexpr std::uint32_t kWanted = kTcbOrphan | kTcbFinSent | kTcbAnnounced;
+  constexpr std::uint32_t kUnwanted = kNotInLane | kTcbReadPending | kTcbSettings | kTcbEceDue;
+  if ((flags & (kWanted | kUnwanted)) != kWanted || hot.state != TcpState::kFinWait1) return false;
+  if ((segment.flags & ~kPsh) != (kAck | kFin) || segment.payload_len != 0 || segment.ecn == 3) return false;
+  const unsigned options = (flags & kTcbTimestamps) != 0 ? unsigned{kOptTimestamps} : 0u;
+  if ((segment.options & (kOptTimestamps | kOptUserTimeout)) != options || segment.sack_count != 0) return false;
+  const SeqNum fin = hot.rcv_nxt;
+  if (segment.seq != fin || segment.ack != hot.snd_max) return false;
+  if (cold.extra != kNone || ((cold.timers & kTimerPersist) | cold.retransmits) != 0) return false;
+  TcbWork& work = work_of(hot);
+  if ((work.rx_head & work.reassembly_head) != kNone) return false;
+  std::uint32_t ts_recent = cold.ts_recent;
+  if (options != 0) {
+    if (timestamp_before(segment.ts_value, ts_recent)) return false;
+    // RFC 7323 4.3 (3).
+    if (fin <= work.last_ack_sent) ts_recent = segment.ts_value;
+  }
+  // The whole buffer is what advertise_window() comes to, unless more has been offered.
+  const unsigned shift = hot.receive_shift();
+  const std::uint32_t window = std::min<std::uint32_t>(default_settings_.receive_buffer_bytes >> shift, 65535);
+  const std::int32_t offered = hot.rcv_adv - fin;
+  if (offered <= 0 || static_cast<std::uint32_t>(offered) > window << shift) return false;
+
+  const std::uint8_t dscp = default_settings_.dscp;
+  const bool continued = (flags & (kTcbTimestamps | kTcbForeignTimestamps)) == kTcbTimestamps;
+  const TimeWaitState state{segment.ack, fin + 1, ts_recent, 0, 0, dscp & 63u, 0, continued ? 1u : 0u};
+  const std::uint32_t ref = (flags & kTcbV6) == 0
+                                ? add_time_wait(time_wait4_, RefKind::kTimeWait4, segment.key, state)
+                                : add_time_wait(time_wait6_, RefKind::kTimeWait6, segment.key, state);
+  if (ref == kNone) return false;
+  ++lane_segments_;
+  table_.replace(hash, make_ref(RefKind::kTcb, index), ref);
+
+  TxIntent& intent = intents_.next();
+  intent.key = segment.key;
+  intent.tcb = index;
+  intent.chunk = kNone;
+  SegmentOut& out = intent.segment;
+  out.seq = segment.ack;
+  out.ack = fin + 1;
+  out.window = static_cast<std::uint16_t>(window);
+  out.flags = kAck;
+  out.options = static_cast<std::uint8_t>(options);
+  out.sack_count = 0;
+  out.payload_len = 0;
+  out.ecn = 0;
+  out.dscp = dscp;
+  out.urgent = 0;
+  if (options != 0) {
+    out.ts_value = now_ms_ + cold.ts_offset;
+    out.ts_echo = ts_recent;
+  }
+  counters_.add(TcpCounter::kSegmentsOut);
+  intents_.push();
+
+  transition(hot, TcpState::kTimeWait);
+  wheel_.cancel(index);
+  cold.timers = 0;
+  cold.close_reason = static_cast<std::uint8_t>(CloseReason::kNormal);
+  hot.flags = flags | kTcbFinReceived | kTcbDetached | kTcbDead;
+  counters_.add(TcpCounter::kClosedNormal);
+  add_dying(index, work);
+  return true;
+}
+
+[[gnu::flatten]] bool TcpEngine::lane_arrives(std::uint32_t index, const Segment& segment) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   TcbWork& work = work_of(hot);
@@ -94,7 +155,7 @@ inline bool TcpEngine::lane_ends(std::uint32_t index, const Segment& segment, st
   }
   cold.last_heard_tick = tick_;
   cold.probes = 0;
-  if (lane_ends(index, segment, hash)) return true;
+  if (lane_ends(index, segment)) return true;
   // Fifth step, the ACK field.
   const std::uint32_t old_window = hot.snd_wnd;
   update_send_window(hot, cold, segment);

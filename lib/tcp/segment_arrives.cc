@@ -84,8 +84,11 @@ void TcpEngine::segment_arrives(const Segment& segment, std::uint64_t hash, std:
       // A peer repeats what gets no answer, but a reset it says once.
       if (!awake(index) && !(segment.has(kRst) && wake(index, WorkPool::Purpose::kReset))) [[unlikely]]
         return drop(Drop::kWorkExhausted);
-      if (config_.tcp.lanes && lane_arrives(index, segment, hash)) [[likely]]
-        break;
+      if (config_.tcp.lanes) [[likely]] {
+        if (segment.has(kFin) && lane_last(index, segment, hash)) break;
+        if (lane_arrives(index, segment)) [[likely]]
+          break;
+      }
       if (hot_[index].state == TcpState::kSynSent) {
         syn_sent_arrives(index, segment);
       } else {

@@ -6,20 +6,22 @@
 namespace tidegate {
 
 void TcpEngine::enter_time_wait(std::uint32_t index) {
-  const FlowKey key = key_of(index);
-  enter_time_wait(index, key, hash_of(key));
-}
-
-[[gnu::flatten]] void TcpEngine::enter_time_wait(std::uint32_t index, const FlowKey& key, std::uint64_t hash) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   TcbWork& work = work_of(hot);
+  const FlowKey key = key_of(index);
+  const std::uint64_t hash = hash_of(key);
   // The ACK of the peer's FIN leaves while the connection can still write it.
   if (hot.has(kTcbAckNow)) emit_ack(index, hot.snd_max);
   transition(hot, TcpState::kTimeWait);
-  const bool kept = hot.has(kTcbV6) ? add_time_wait(time_wait6_, RefKind::kTimeWait6, index, key, hash)
-                                    : add_time_wait(time_wait4_, RefKind::kTimeWait4, index, key, hash);
-  if (!kept) {
+  TimeWaitState state{hot.snd_max, hot.rcv_nxt, cold.ts_recent, 0, 0, settings(index).dscp & 63u, 0, 0};
+  // Another node's timestamps could not be continued from the tuple alone, so that an ACK goes without.
+  state.timestamps = hot.has(kTcbTimestamps) && !hot.has(kTcbForeignTimestamps) ? 1 : 0;
+  const std::uint32_t ref = hot.has(kTcbV6) ? add_time_wait(time_wait6_, RefKind::kTimeWait6, key, state)
+                                            : add_time_wait(time_wait4_, RefKind::kTimeWait4, key, state);
+  if (ref != kNone) {
+    table_.replace(hash, make_ref(RefKind::kTcb, index), ref);
+  } else {
     counters_.add(TcpCounter::kTimeWaitSkipped);
     table_.erase(hash, make_ref(RefKind::kTcb, index));
     count_arrow(TcpState::kTimeWait, TcpState::kClosed);
@@ -55,29 +57,20 @@ void TcpEngine::leave_last_ack(std::uint32_t index) {
   hot.set(kTcbDetached);
 }
 
-/// The table entry of connection `index` becomes that of a TIME-WAIT. False when there is no room for any.
+/// A reference for the table to a new TIME-WAIT; kNone when there is no room for any.
 template <class Store>
-bool TcpEngine::add_time_wait(Store& store, RefKind kind, std::uint32_t index, const FlowKey& key, std::uint64_t hash) {
-  std::uint32_t entry = store.add(key, tick_);
-  if (entry == kNone) {
+std::uint32_t TcpEngine::add_time_wait(Store& store, RefKind kind, const FlowKey& key, const TimeWaitState& state) {
+  std::uint32_t entry = store.add(key, state, tick_);
+  if (entry == kNone) [[unlikely]] {
     // The policy at the cap: the entry nearest to its end goes early, and is counted.
     if (!store.evict([&](std::uint32_t i) {
           forget(hash_of(store[i].key()), make_ref(kind, i), TcpCounter::kTimeWaitEvicted);
         })) {
-      return false;
+      return kNone;
     }
-    entry = store.add(key, tick_);
+    entry = store.add(key, state, tick_);
   }
-  const TcbHot& hot = hot_[index];
-  TimeWaitState& state = store[entry].state;
-  state.snd_nxt = hot_[index].snd_max;
-  state.rcv_nxt = hot.rcv_nxt;
-  state.ts_recent = cold_[index].ts_recent;
-  state.dscp = settings(index).dscp & 63u;
-  // Another node's timestamps could not be continued from the tuple alone, so that an ACK goes without.
-  state.timestamps = hot.has(kTcbTimestamps) && !hot.has(kTcbForeignTimestamps) ? 1 : 0;
-  table_.replace(hash, make_ref(RefKind::kTcb, index), make_ref(kind, entry));
-  return true;
+  return make_ref(kind, entry);
 }
 
 /// TIME-WAIT to CLOSED; the store frees the entry.
@@ -157,6 +150,10 @@ void TcpEngine::time_wait_ack(const Entry& entry) {
   intents_.push();
 }
 
+template std::uint32_t TcpEngine::add_time_wait(TimeWaitStore<TimeWaitEntry4>&, RefKind, const FlowKey&,
+                                                const TimeWaitState&);
+template std::uint32_t TcpEngine::add_time_wait(TimeWaitStore<TimeWaitEntry6>&, RefKind, const FlowKey&,
+                                                const TimeWaitState&);
 template void TcpEngine::time_wait_arrives(TimeWaitStore<TimeWaitEntry4>&, RefKind, std::uint32_t, const Segment&,
                                            std::uint64_t);
 template void TcpEngine::time_wait_arrives(TimeWaitStore<TimeWaitEntry6>&, RefKind, std::uint32_t, const Segment&,

@@ -96,22 +96,20 @@ class TimeWaitStore {
   [[nodiscard]] std::uint32_t alive() const { return pool_.in_use() - dead_; }
   [[nodiscard]] std::uint32_t capacity() const { return pool_.capacity(); }
 
-  /// A new entry for `key`, waiting 2MSL from `now_tick`; kNone when the store is full.
-  [[nodiscard]] std::uint32_t add(const FlowKey& key, std::uint32_t now_tick) {
+  /// A new entry for `key`, waiting 2MSL from `now_tick`, which `state` need not say; kNone when the store is full.
+  [[nodiscard]] std::uint32_t add(const FlowKey& key, TimeWaitState state, std::uint32_t now_tick) {
     const std::uint32_t i = pool_.allocate();
     if (i == kNone) return kNone;
-    entries_[i].set_key(key);
-    TimeWaitState& state = entries_[i].state;
-    state.dead = 0;
-    state.timestamps = 0;
-    state.dscp = 0;
-    restart(i, now_tick);
+    Entry& entry = entries_[i];
+    entry.set_key(key);
+    state.expiry_quarter = expiry_quarter(now_tick) & kQuarterMask;
+    entry.state = state;
     push(i, now_tick + wait_ticks_);
     return i;
   }
   /// RFC 9293 3.10.7.4, eighth: a retransmitted FIN restarts the 2MSL wait.
   void restart(std::uint32_t i, std::uint32_t now_tick) {
-    entries_[i].state.expiry_quarter = quarter(now_tick + wait_ticks_ + 3) & kQuarterMask;
+    entries_[i].state.expiry_quarter = expiry_quarter(now_tick) & kQuarterMask;
   }
   /// Its address pair serves a new connection; the entry itself goes with its slot.
   void kill(std::uint32_t i) {
@@ -149,6 +147,9 @@ class TimeWaitStore {
   static std::uint32_t ticks_per_slot(std::uint32_t wait_ticks) { return wait_ticks / 60 + 1; }
   static constexpr std::uint32_t kQuarterMask = 0xff'ffff;
   static std::uint32_t quarter(std::uint32_t tick) { return (tick >> 2) & kQuarterMask; }
+  [[nodiscard]] std::uint32_t expiry_quarter(std::uint32_t now_tick) const {
+    return quarter(now_tick + wait_ticks_ + 3);
+  }
 
   [[nodiscard]] auto next() {
     return [this](std::uint32_t i) -> std::uint32_t& { return entries_[i].state.next; };
