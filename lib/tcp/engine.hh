@@ -239,7 +239,6 @@ class TcpEngine {
   // lanes.cc: each false when the reference must do it; nothing has been changed then
   [[nodiscard]] bool fits_lane(const TcbHot&, const TcbCold&, const TcbWork&, const Segment& segment) const;
   bool lane_arrives(std::uint32_t index, const Segment& segment);
-  bool lane_ends(std::uint32_t index, const Segment& segment);
   bool lane_last(std::uint32_t index, const Segment& segment, std::uint64_t hash);
   bool lane_handshake(std::uint32_t index, const Segment& segment);
   bool lane_output(std::uint32_t index);

@@ -55,20 +55,6 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
   return segment.ack == hot.snd_una && hot.snd_max == hot.snd_una && !probing;
 }
 
-/// The ACK of our FIN in LAST-ACK, on a connection whose service has closed it and has nothing left to read. CLOSED
-/// comes next, so what it would teach about round trip, windows and timers is not learned. It has passed fits_lane().
-inline bool TcpEngine::lane_ends(std::uint32_t index, const Segment& segment) {
-  TcbHot& hot = hot_[index];
-  const TcbCold& cold = cold_[index];
-  if (hot.state != TcpState::kLastAck || segment.ack != hot.snd_max || segment.payload_len != 0) return false;
-  constexpr std::uint32_t kWanted = kTcbOrphan | kTcbFinSent;
-  if ((hot.flags & (kWanted | kTcbReadPending)) != kWanted) return false;
-  if (cold.extra != kNone || cold.retransmits != 0 || work_of(hot).rx_head != kNone) return false;
-  hot.snd_una = hot.snd_nxt = segment.ack;
-  release(index, CloseReason::kNormal);
-  return true;
-}
-
 /// The last segment of nearly every short connection: its service has closed it, nothing is left to read, and what is
 /// still in flight, our FIN the last of it, is acknowledged by a segment that brings the peer's FIN. FIN-WAIT-1 to
 /// TIME-WAIT at once (note 2 of figure 5). The guard is fits_lane() and the rest of what this comes to there; of what
@@ -95,14 +81,13 @@ inline bool TcpEngine::lane_ends(std::uint32_t index, const Segment& segment) {
     if (fin <= work.last_ack_sent) ts_recent = segment.ts_value;
   }
   // The whole buffer is what advertise_window() comes to, unless more has been offered.
-  const unsigned shift = hot.receive_shift();
-  const std::uint32_t window = std::min<std::uint32_t>(default_settings_.receive_buffer_bytes >> shift, 65535);
+  const std::uint32_t window = hot.window_field(default_settings_.receive_buffer_bytes);
   const std::int32_t offered = hot.rcv_adv - fin;
-  if (offered <= 0 || static_cast<std::uint32_t>(offered) > window << shift) return false;
+  if (offered <= 0 || static_cast<std::uint32_t>(offered) > window << hot.receive_shift()) return false;
 
   const std::uint8_t dscp = default_settings_.dscp;
   const bool continued = (flags & (kTcbTimestamps | kTcbForeignTimestamps)) == kTcbTimestamps;
-  const TimeWaitState state{segment.ack, fin + 1, ts_recent, 0, 0, dscp & 63u, 0, continued ? 1u : 0u};
+  const TimeWaitState state{segment.ack, fin + 1, ts_recent, 0, TimeWaitState::word_of(dscp, continued)};
   const std::uint32_t ref = (flags & kTcbV6) == 0
                                 ? add_time_wait(time_wait4_, RefKind::kTimeWait4, segment.key, state)
                                 : add_time_wait(time_wait6_, RefKind::kTimeWait6, segment.key, state);
@@ -155,7 +140,16 @@ inline bool TcpEngine::lane_ends(std::uint32_t index, const Segment& segment) {
   }
   cold.last_heard_tick = tick_;
   cold.probes = 0;
-  if (lane_ends(index, segment)) return true;
+  const std::uint32_t len = segment.payload_len;
+  if (hot.state == TcpState::kLastAck && hot.has(kTcbOrphan) && segment.ack == hot.snd_max && len == 0 &&
+      cold.extra == kNone && cold.retransmits == 0 && (hot.flags & (kTcbFinSent | kTcbReadPending)) == kTcbFinSent &&
+      work.rx_head == kNone) {
+    // The ACK of our FIN, and nobody has anything left to read. CLOSED comes next: what it would teach about round trip,
+    // windows and timers is not learned.
+    hot.snd_una = hot.snd_nxt = segment.ack;
+    release(index, CloseReason::kNormal);
+    return true;
+  }
   // Fifth step, the ACK field.
   const std::uint32_t old_window = hot.snd_wnd;
   update_send_window(hot, cold, segment);
@@ -165,7 +159,6 @@ inline bool TcpEngine::lane_ends(std::uint32_t index, const Segment& segment) {
   }
   if (hot.snd_wnd != old_window) mark_dirty(index);
   // Seventh step, the text.
-  const std::uint32_t len = segment.payload_len;
   if (len > 0 && !accept_in_order(index, segment.payload, len)) {
     drop(Drop::kTcpReceiveBufferFull);
     hot.set(kTcbAckNow);
@@ -221,37 +214,75 @@ inline bool TcpEngine::lane_ends(std::uint32_t index, const Segment& segment) {
   TcbCold& cold = cold_[index];
   TcbWork& work = work_of(hot);
   constexpr std::uint32_t kNotHere = kTcbAbort | kTcbSynUnacked | kTcbRetransmit | kTcbProbe | kTcbInRecovery |
-                                     kTcbFinSent | kTcbSettings | kTcbEcn | kTcbWantWritable;
-  if (hot.has(kNotHere) || cold.extra != kNone || pacer_.on()) return false;
-  if (hot.snd_nxt != hot.snd_una || hot.snd_max != hot.snd_una) return false;
+                                     kTcbFinSent | kTcbSettings | kTcbEcn | kTcbEceDue | kTcbWantWritable;
+  const std::uint32_t flags = hot.flags;
+  if ((flags & kNotHere) != 0 || cold.extra != kNone || pacer_.on()) return false;
+  const SeqNum seq = hot.snd_una;
+  if (hot.snd_nxt != seq || hot.snd_max != seq) return false;
   const std::uint32_t len = work.tx_bytes;
-  const bool fin = hot.has(kTcbFinQueued);
-  const std::uint32_t room = std::min(cold.cwnd, hot.snd_wnd);
-  if ((len == 0 && !fin) || len > hot.mss || len + (fin ? 1u : 0u) > room) return false;
+  const std::uint32_t fin = (flags & kTcbFinQueued) != 0 ? 1 : 0;
+  const std::uint32_t octets = len + fin;
+  if (octets == 0 || len > hot.mss || octets > std::min(cold.cwnd, hot.snd_wnd)) return false;
   if (work.reassembly_head != kNone || (cold.duplicate_acks | cold.retransmits) != 0) return false;
-  if ((hot.has(kTcbOrphan) && work.rx_bytes > 0) || (default_settings_.cork && !fin)) return false;
+  const std::uint32_t unread = work.rx_bytes;
+  if (((flags & kTcbOrphan) != 0 && unread > 0) || (fin == 0 && default_settings_.cork)) return false;
   if (len > 0 && idle_ms(cold) > cold.rto_ms) return false;
 
-  const SeqNum seq = hot.snd_una;
+  const SeqNum rcv_nxt = hot.rcv_nxt;
+  const unsigned shift = hot.receive_shift();
+  std::uint32_t window = hot.window_field(default_settings_.receive_buffer_bytes);
+  if (unread == 0 && hot.rcv_adv - rcv_nxt <= static_cast<std::int32_t>(window << shift)) [[likely]] {
+    hot.rcv_adv = rcv_nxt + (window << shift);
+  } else {
+    window = advertise_window(index, work);
+  }
   TxIntent& intent = intents_.next();
-  fill_header(index, intent, seq, static_cast<std::uint8_t>(kAck | (len > 0 ? kPsh : 0) | (fin ? kFin : 0)));
-  intent.segment.payload_len = static_cast<std::uint16_t>(len);
+  intent.key = key_of(index);
+  intent.tcb = index;
+  intent.chunk = kNone;
+  const bool timestamps = (flags & kTcbTimestamps) != 0;
+  SegmentOut& out = intent.segment;
+  out.seq = seq;
+  out.ack = rcv_nxt;
+  out.window = static_cast<std::uint16_t>(window);
+  out.flags = static_cast<std::uint8_t>(kAck | (len > 0 ? kPsh : 0) | (fin != 0 ? kFin : 0));
+  out.options = timestamps ? kOptTimestamps : 0;
+  out.sack_count = 0;
+  out.payload_len = static_cast<std::uint16_t>(len);
+  out.ecn = 0;
+  out.dscp = default_settings_.dscp;
+  out.urgent = 0;
+  if (timestamps) {
+    out.ts_value = now_ms_ + cold.ts_offset;
+    out.ts_echo = cold.ts_recent;
+  }
   if (len > 0) {
     intent.chunk = work.tx_cursor = work.tx_head;
     intent.chunk_offset = 0;
     work.tx_cursor_seq = seq;
-    ack_data_sent(cold, tick_ - cold.last_heard_tick, config_.tcp);
     counters_.add(TcpCounter::kDataOctetsOut, len);
   }
+  counters_.add(TcpCounter::kSegmentsOut);
   intents_.push();
-  hot.snd_nxt = hot.snd_max = seq + len + (fin ? 1u : 0u);
-  if (!hot.has(kTcbTiming)) {
-    work.rtt_seq = hot.snd_nxt;
+
+  const SeqNum end = seq + octets;
+  hot.snd_nxt = hot.snd_max = end;
+  if ((flags & kTcbTiming) == 0) {
+    work.rtt_seq = end;
     cold.rtt_start_us = now_us_;
   }
-  hot.set(kTcbTiming | (fin ? kTcbFinSent : 0u));
-  congestion_note_output(hot, cold, data_in_flight(hot), false);
-  if ((cold.timers & kTimersSend) == 0 || may_probe(index)) arm_loss_timer(index);
+  hot.flags = (flags & ~kTcbAckNow) | kTcbTiming | (fin != 0 ? kTcbFinSent : 0u);
+  ack_sent(hot, cold, work);
+  if (len > 0) ack_data_sent(cold, tick_ - cold.last_heard_tick, config_.tcp);
+  congestion_note_output(hot, cold, octets, false);
+  disarm(cold, kTimerDelayedAck);
+  // may_probe(), with what is known here, and arm_loss_timer().
+  const std::uint32_t rto_ms = cold.rto_ms;
+  if ((flags & kTcbSack) != 0) {
+    arm(index, kTimerTailProbe, tick_ + std::min(tail_probe_ms(cold, octets <= hot.mss), rto_ms));
+  } else if ((cold.timers & kTimersSend) == 0) {
+    arm(index, kTimerRetransmit, within_user_timeout(index, tick_ + rto_ms));
+  }
   return true;
 }
 

@@ -116,6 +116,11 @@ struct alignas(64) TcbHot {
   void clear(std::uint32_t bits) { flags = flags & ~bits; }
   [[nodiscard]] unsigned send_shift() const { return window_shifts >> 4; }
   [[nodiscard]] unsigned receive_shift() const { return window_shifts & 15u; }
+  /// The window field that offers a whole buffer of `octets`.
+  [[nodiscard]] std::uint32_t window_field(std::uint32_t octets) const {
+    const std::uint32_t field = octets >> receive_shift();
+    return field < 65535 ? field : 65535;
+  }
 };
 static_assert(sizeof(TcbHot) == 64);
 

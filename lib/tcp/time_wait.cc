@@ -14,9 +14,10 @@ void TcpEngine::enter_time_wait(std::uint32_t index) {
   // The ACK of the peer's FIN leaves while the connection can still write it.
   if (hot.has(kTcbAckNow)) emit_ack(index, hot.snd_max);
   transition(hot, TcpState::kTimeWait);
-  TimeWaitState state{hot.snd_max, hot.rcv_nxt, cold.ts_recent, 0, 0, settings(index).dscp & 63u, 0, 0};
   // Another node's timestamps could not be continued from the tuple alone, so that an ACK goes without.
-  state.timestamps = hot.has(kTcbTimestamps) && !hot.has(kTcbForeignTimestamps) ? 1 : 0;
+  const bool timestamps = hot.has(kTcbTimestamps) && !hot.has(kTcbForeignTimestamps);
+  const TimeWaitState state{hot.snd_max, hot.rcv_nxt, cold.ts_recent, 0,
+                            TimeWaitState::word_of(settings(index).dscp, timestamps)};
   const std::uint32_t ref = hot.has(kTcbV6) ? add_time_wait(time_wait6_, RefKind::kTimeWait6, key, state)
                                             : add_time_wait(time_wait4_, RefKind::kTimeWait4, key, state);
   if (ref != kNone) {
@@ -93,7 +94,7 @@ void TcpEngine::time_wait_arrives(Store& store, RefKind kind, std::uint32_t entr
     // A new connection may take the pair over if nothing of the old one can be mistaken for it (RFC 9293 3.6.1, RFC
     // 6191 2): a newer timestamp, or without timestamps a sequence number above everything received.
     bool newer = segment.seq > state.rcv_nxt;
-    if (state.timestamps != 0 && segment.has_option(kOptTimestamps)) {
+    if (state.has(TimeWaitState::kTimestamps) && segment.has_option(kOptTimestamps)) {
       const auto step = static_cast<std::int32_t>(segment.ts_value - state.ts_recent);
       newer = step > 0 || (step == 0 && newer);
     }
@@ -123,7 +124,7 @@ void TcpEngine::time_wait_arrives(Store& store, RefKind kind, std::uint32_t entr
   if (segment.has(kFin) && segment.seq + segment.seq_len() == state.rcv_nxt) {
     store.restart(entry, tick_);
     counters_.add(TcpCounter::kTimeWaitRestarts);
-    if (state.timestamps != 0 && segment.has_option(kOptTimestamps) &&
+    if (state.has(TimeWaitState::kTimestamps) && segment.has_option(kOptTimestamps) &&
         static_cast<std::int32_t>(segment.ts_value - state.ts_recent) > 0) {
       state.ts_recent = segment.ts_value;
     }
@@ -138,11 +139,10 @@ void TcpEngine::time_wait_arrives(Store& store, RefKind kind, std::uint32_t entr
 template <class Entry>
 void TcpEngine::time_wait_ack(const Entry& entry) {
   const TimeWaitState& state = entry.state;
-  TxIntent& intent =
-      bare_intent(entry.key(), state.snd_nxt, state.rcv_nxt, kAck, static_cast<std::uint8_t>(state.dscp));
+  TxIntent& intent = bare_intent(entry.key(), state.snd_nxt, state.rcv_nxt, kAck, state.dscp());
   const std::uint32_t window = config_.tcp.receive_buffer_bytes >> receive_shift_;
   intent.segment.window = static_cast<std::uint16_t>(window > 65535 ? 65535 : window);
-  if (state.timestamps != 0) {
+  if (state.has(TimeWaitState::kTimestamps)) {
     intent.segment.options = kOptTimestamps;
     intent.segment.ts_value = now_ms_ + timestamp_offset(config_.isn_key, intent.key);
     intent.segment.ts_echo = state.ts_recent;
