@@ -72,6 +72,7 @@ TcpEngine::TcpEngine(const TcpEngineConfig& config, Instant start, DropCounters&
       drops_(drops),
       start_(start),
       table_(table_entries(config), memory),
+      flow_hash_(config.table_key),
       pool_(config.connections, memory),
       pool_v6_(config.connections_v6, memory),
       hot_(config.connections, memory),
@@ -159,12 +160,7 @@ bool TcpEngine::matches(std::uint32_t ref, const FlowKey& key) const {
   switch (kind_of(ref)) {
     case RefKind::kTcb: {
       const TcbHot& hot = hot_[index];
-      if (hot.ports != key.ports()) return false;
-      works_.prefetch(hot.work);
-      if (!hot.has(kTcbV6)) {
-        return hot.remote_address == key.remote.v4_value() && hot.local_address == key.local.v4_value() && key.is_v4();
-      }
-      return key_of(index) == key;
+      return hot.is_v4(key) || (hot.has(kTcbV6) && hot.ports == key.ports() && key_of(index) == key);
     }
     case RefKind::kTimeWait4:
       return time_wait4_[index].matches(key);

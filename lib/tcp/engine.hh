@@ -166,7 +166,7 @@ class TcpEngine {
   static constexpr std::uint8_t kOrphanRetries = 8;
 
   // engine.cc: identity and life cycle
-  [[nodiscard]] std::uint64_t hash_of(const FlowKey& key) const { return flow_hash(config_.table_key, key); }
+  [[nodiscard]] std::uint64_t hash_of(const FlowKey& key) const { return flow_hash_(key); }
   [[nodiscard]] bool matches(std::uint32_t ref, const FlowKey& key) const;
   void prefetch_entry(std::uint32_t ref) const;
   [[nodiscard]] std::uint32_t find(const FlowKey& key) const;
@@ -440,6 +440,7 @@ class TcpEngine {
   ConnectionSettings default_settings_;
 
   FlowTable table_;
+  FlowHash flow_hash_;
   /// Raised when a TIME-WAIT entry goes, perhaps for another connection's sake: what a burst looked up may be gone.
   std::uint64_t evictions_ = 0;
   IndexPool pool_;
