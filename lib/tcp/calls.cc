@@ -228,7 +228,7 @@ void TcpEngine::close(ConnectionId id) {
   if ((flags & kTcbOrphan) != 0) return;
   if (hot.state == TcpState::kEstablished && (flags & kTcbFinQueued) == 0 && hot.work != kNone) [[likely]] {
     // What all of the other comes to for nearly every connection.
-    transition(hot, TcpState::kFinWait1);
+    transition(hot, TcpState::kEstablished, TcpState::kFinWait1);
     if ((flags & kTcbDirty) == 0) dirty_.push(id.index);
     hot.flags = (flags | kTcbOrphan | kTcbFinQueued | kTcbDirty) & ~kTcbWantWritable;
     return;

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/check.hh"
-#include "base/prefetch.hh"
 #include "tcp/isn.hh"
 #include "tcp/rtt.hh"
 
@@ -172,26 +171,6 @@ bool TcpEngine::matches(std::uint32_t ref, const FlowKey& key) const {
   return false;
 }
 
-void TcpEngine::prefetch_entry(std::uint32_t ref) const {
-  const std::uint32_t index = ref & kRefIndexMask;
-  switch (kind_of(ref)) {
-    case RefKind::kTcb:
-      prefetch_line(&hot_[index]);
-      prefetch_line(&cold_[index]);
-      wheel_.prefetch(index);
-      break;
-    case RefKind::kTimeWait4:
-      prefetch_line(&time_wait4_[index]);
-      break;
-    case RefKind::kTimeWait6:
-      prefetch_line(&time_wait6_[index]);
-      break;
-    case RefKind::kSyn:
-      syn_.prefetch(index);
-      break;
-  }
-}
-
 std::uint32_t TcpEngine::find(const FlowKey& key) const {
   return table_.find(hash_of(key), [&](std::uint32_t ref) { return matches(ref, key); });
 }
@@ -202,8 +181,7 @@ void TcpEngine::count_arrow(TcpState from, TcpState to) {
   ++counters_.arrows[static_cast<std::size_t>(from)][static_cast<std::size_t>(to)];
 }
 
-void TcpEngine::transition(TcbHot& hot, TcpState to) {
-  const TcpState from = hot.state;
+void TcpEngine::transition(TcbHot& hot, TcpState from, TcpState to) {
   count_arrow(from, to);
   --in_state_[static_cast<std::size_t>(from)];
   ++in_state_[static_cast<std::size_t>(to)];

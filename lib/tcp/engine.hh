@@ -168,12 +168,12 @@ class TcpEngine {
   // engine.cc: identity and life cycle
   [[nodiscard]] std::uint64_t hash_of(const FlowKey& key) const { return flow_hash_(key); }
   [[nodiscard]] bool matches(std::uint32_t ref, const FlowKey& key) const;
-  void prefetch_entry(std::uint32_t ref) const;
   [[nodiscard]] std::uint32_t find(const FlowKey& key) const;
   [[nodiscard]] std::uint32_t allocate_tcb(const FlowKey& key, SeqNum iss, std::uint32_t ts_offset);
   void free_unused(std::uint32_t index);
   [[nodiscard]] std::uint32_t create(const FlowKey& key, std::uint64_t hash, TcpState from, TcpState to);
-  void transition(TcbHot& hot, TcpState to);
+  void transition(TcbHot& hot, TcpState to) { transition(hot, hot.state, to); }
+  void transition(TcbHot& hot, TcpState from, TcpState to);
   void count_arrow(TcpState from, TcpState to);
   /// Out of the table, timers off, kClosed announced; the slot is freed by finish().
   void release(std::uint32_t index, CloseReason reason, TcpState via = TcpState::kClosed);

@@ -117,7 +117,7 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
   counters_.add(TcpCounter::kSegmentsOut);
   intents_.push();
 
-  transition(hot, TcpState::kTimeWait);
+  transition(hot, TcpState::kFinWait1, TcpState::kTimeWait);
   wheel_.cancel(index);
   cold.timers = 0;
   cold.close_reason = static_cast<std::uint8_t>(CloseReason::kNormal);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/prefetch.hh"
 #include "tcp/congestion.hh"
 #include "tcp/delayed_ack.hh"
 #include "tcp/ecn.hh"
@@ -89,7 +90,21 @@ void TcpEngine::receive_burst(std::span<const Segment> segments) {
     }
     table_.find_prefetched(
         std::span<const std::uint64_t>(hashes.data(), n), std::span<std::uint32_t>(refs.data(), n),
-        [this](std::uint32_t ref) { prefetch_entry(ref); },
+        [this](std::uint32_t ref) {
+          const std::uint32_t index = ref & kRefIndexMask;
+          switch (kind_of(ref)) {
+            case RefKind::kTcb:
+              prefetch_line(&hot_[index]);
+              prefetch_line(&cold_[index]);
+              return wheel_.prefetch(index);
+            case RefKind::kTimeWait4:
+              return prefetch_line(&time_wait4_[index]);
+            case RefKind::kTimeWait6:
+              return prefetch_line(&time_wait6_[index]);
+            case RefKind::kSyn:
+              return syn_.prefetch(index);
+          }
+        },
         [this, burst](unsigned i, std::uint32_t ref) {
           if (kind_of(ref) == RefKind::kSyn) return syn_[ref & kRefIndexMask].matches(burst[i].key);
           if (kind_of(ref) != RefKind::kTcb) return matches(ref, burst[i].key);

@@ -110,9 +110,11 @@ class TimeWaitStore {
     if (i == kNone) return kNone;
     Entry& entry = entries_[i];
     entry.set_key(key);
-    state.set_expiry(expiry_quarter(now_tick));
+    const std::uint32_t expiry = expiry_quarter(now_tick);
+    state.set_expiry(expiry);
     entry.state = state;
-    push(i, now_tick + wait_ticks_);
+    // When it has passed by its own account too, or it would have to be pushed again.
+    push(i, expiry * 4);
     return i;
   }
   /// RFC 9293 3.10.7.4, eighth: a retransmitted FIN restarts the 2MSL wait.
