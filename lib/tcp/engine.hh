@@ -375,7 +375,7 @@ class TcpEngine {
   void time_wait_arrives(Store& store, RefKind kind, std::uint32_t entry, const Segment& segment, std::uint64_t hash);
   template <class Store>
   std::uint32_t add_time_wait(Store& store, RefKind kind, const FlowKey& key, const TimeWaitState& state);
-  void forget(std::uint64_t hash, std::uint32_t ref, TcpCounter counter);
+  void count_gone(std::uint32_t entries, TcpCounter counter);
   template <class Entry>
   void time_wait_ack(const Entry& entry);
 

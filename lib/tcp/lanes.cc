@@ -15,6 +15,7 @@
 #include "tcp/delayed_ack.hh"
 #include "tcp/engine.hh"
 #include "tcp/rtt.hh"
+#include "tcp/ticks.hh"
 #include "tcp/timestamps.hh"
 
 namespace tidegate {
@@ -226,7 +227,11 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
   if (work.reassembly_head != kNone || (cold.duplicate_acks | cold.retransmits) != 0) return false;
   const std::uint32_t unread = work.rx_bytes;
   if (((flags & kTcbOrphan) != 0 && unread > 0) || (fin == 0 && default_settings_.cork)) return false;
-  if (len > 0 && idle_ms(cold) > cold.rto_ms) return false;
+  const std::uint32_t rto_ms = cold.rto_ms;
+  const Tick since_heard = tick_ - cold.last_heard_tick;
+  // idle_ms() beyond the timeout.
+  if (len > 0 && (since_heard > rto_ms || now_us_ - cold.rtt_start_us >= (std::uint64_t{rto_ms} + 1) * 1000))
+    return false;
 
   const SeqNum rcv_nxt = hot.rcv_nxt;
   const unsigned shift = hot.receive_shift();
@@ -237,7 +242,13 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
     window = advertise_window(index, work);
   }
   TxIntent& intent = intents_.next();
-  intent.key = key_of(index);
+  if ((flags & kTcbV6) == 0) [[likely]] {
+    const std::uint32_t ports = hot.ports;
+    intent.key = {IpAddress::v4(hot.local_address), IpAddress::v4(hot.remote_address),
+                  static_cast<std::uint16_t>(ports >> 16), static_cast<std::uint16_t>(ports)};
+  } else {
+    intent.key = key_of(index);
+  }
   intent.tcb = index;
   intent.chunk = kNone;
   const bool timestamps = (flags & kTcbTimestamps) != 0;
@@ -245,7 +256,7 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
   out.seq = seq;
   out.ack = rcv_nxt;
   out.window = static_cast<std::uint16_t>(window);
-  out.flags = static_cast<std::uint8_t>(kAck | (len > 0 ? kPsh : 0) | (fin != 0 ? kFin : 0));
+  out.flags = static_cast<std::uint8_t>(kAck | fin * kFin);
   out.options = timestamps ? kOptTimestamps : 0;
   out.sack_count = 0;
   out.payload_len = static_cast<std::uint16_t>(len);
@@ -257,6 +268,7 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
     out.ts_echo = cold.ts_recent;
   }
   if (len > 0) {
+    out.flags |= kPsh;
     intent.chunk = work.tx_cursor = work.tx_head;
     intent.chunk_offset = 0;
     work.tx_cursor_seq = seq;
@@ -271,16 +283,19 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
     work.rtt_seq = end;
     cold.rtt_start_us = now_us_;
   }
-  hot.flags = (flags & ~kTcbAckNow) | kTcbTiming | (fin != 0 ? kTcbFinSent : 0u);
+  hot.flags = (flags & ~kTcbAckNow) | kTcbTiming | fin * kTcbFinSent;
   ack_sent(hot, cold, work);
-  if (len > 0) ack_data_sent(cold, tick_ - cold.last_heard_tick, config_.tcp);
+  if (len > 0) ack_data_sent(cold, since_heard, config_.tcp);
   congestion_note_output(hot, cold, octets, false);
-  disarm(cold, kTimerDelayedAck);
   // may_probe(), with what is known here, and arm_loss_timer().
-  const std::uint32_t rto_ms = cold.rto_ms;
-  if ((flags & kTcbSack) != 0) {
-    arm(index, kTimerTailProbe, tick_ + std::min(tail_probe_ms(cold, octets <= hot.mss), rto_ms));
-  } else if ((cold.timers & kTimersSend) == 0) {
+  const auto timers = static_cast<std::uint8_t>(cold.timers & ~kTimerDelayedAck);
+  cold.timers = timers;
+  if ((flags & kTcbSack) != 0) [[likely]] {
+    const Tick tick = tick_ + std::min(tail_probe_ms(cold, octets <= hot.mss), rto_ms);
+    cold.timers = static_cast<std::uint8_t>((timers & ~kTimersSend) | kTimerTailProbe);
+    work.retransmit_tick = tick;
+    if (!wheel_.armed(index) || earlier(tick, wheel_.expiry(index))) wheel_.arm(index, tick);
+  } else if ((timers & kTimersSend) == 0) {
     arm(index, kTimerRetransmit, within_user_timeout(index, tick_ + rto_ms));
   }
   return true;

@@ -65,7 +65,8 @@ std::uint32_t TcpEngine::add_time_wait(Store& store, RefKind kind, const FlowKey
   if (entry == kNone) [[unlikely]] {
     // The policy at the cap: the entry nearest to its end goes early, and is counted.
     if (!store.evict([&](std::uint32_t i) {
-          forget(hash_of(store[i].key()), make_ref(kind, i), TcpCounter::kTimeWaitEvicted);
+          table_.erase(hash_of(store[i].key()), make_ref(kind, i));
+          count_gone(1, TcpCounter::kTimeWaitEvicted);
         })) {
       return kNone;
     }
@@ -74,13 +75,16 @@ std::uint32_t TcpEngine::add_time_wait(Store& store, RefKind kind, const FlowKey
   return make_ref(kind, entry);
 }
 
-/// TIME-WAIT to CLOSED; the store frees the entry.
-void TcpEngine::forget(std::uint64_t hash, std::uint32_t ref, TcpCounter counter) {
-  table_.erase(hash, ref);
-  ++evictions_;
-  count_arrow(TcpState::kTimeWait, TcpState::kClosed);
-  --in_state_[static_cast<std::size_t>(TcpState::kTimeWait)];
-  counters_.add(counter);
+/// TIME-WAIT to CLOSED: out of the table already, and the store frees the entries.
+void TcpEngine::count_gone(std::uint32_t entries, TcpCounter counter) {
+  constexpr auto kFrom = static_cast<std::size_t>(TcpState::kTimeWait);
+  constexpr auto kTo = static_cast<std::size_t>(TcpState::kClosed);
+  static_assert(transition_allowed(TcpState::kTimeWait, TcpState::kClosed));
+  evictions_ += entries;
+  counters_.entered[kTo] += entries;
+  counters_.arrows[kFrom][kTo] += entries;
+  in_state_[kFrom] -= entries;
+  counters_.add(counter, entries);
 }
 
 template <class Store>
