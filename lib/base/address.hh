@@ -4,6 +4,7 @@
 /// return nullopt. Cost: comparisons are two 64-bit compares.
 
 #include <array>
+#include <bit>
 #include <compare>
 #include <cstdint>
 #include <optional>
@@ -83,8 +84,9 @@ struct FlowKey {
 
   friend constexpr bool operator==(const FlowKey&, const FlowKey&) = default;
   [[nodiscard]] constexpr bool is_v4() const { return remote.is_v4(); }
+  /// The local port in the upper half; put together so that the compiler sees one load and a rotation.
   [[nodiscard]] constexpr std::uint32_t ports() const {
-    return (static_cast<std::uint32_t>(local_port) << 16) | remote_port;
+    return std::rotl(local_port | (static_cast<std::uint32_t>(remote_port) << 16), 16);
   }
   [[nodiscard]] constexpr FlowKey reversed() const { return FlowKey{remote, local, remote_port, local_port}; }
   /// "10.0.0.1:80 <- 10.0.0.2:1024" (IPv6 in brackets).
