@@ -149,7 +149,7 @@ std::size_t TcpEngine::send(ConnectionId id, std::span<const std::uint8_t> data)
 }
 
 /// 3.10.2, by reference to constant memory.
-[[gnu::flatten]] bool TcpEngine::send_static(ConnectionId id, const StaticData& data) {
+bool TcpEngine::send_static(ConnectionId id, const StaticData& data) {
   if (!alive(id)) return false;
   TcbHot& hot = hot_[id.index];
   if (!in(hot.state, kMaySend) || hot.has(kTcbFinQueued | kTcbAbort | kTcbDetached)) return false;

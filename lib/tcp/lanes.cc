@@ -66,33 +66,41 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
   const std::uint32_t flags = hot.flags;
   constexpr std::uint32_t kWanted = kTcbOrphan | kTcbFinSent | kTcbAnnounced;
   constexpr std::uint32_t kUnwanted = kNotInLane | kTcbReadPending | kTcbSettings | kTcbEceDue;
-  if ((flags & (kWanted | kUnwanted)) != kWanted || hot.state != TcpState::kFinWait1) return false;
-  if ((segment.flags & ~kPsh) != (kAck | kFin) || segment.payload_len != 0 || segment.ecn == 3) return false;
+  if ((flags & (kWanted | kUnwanted)) != kWanted || hot.state != TcpState::kFinWait1) [[unlikely]]
+    return false;
+  if ((segment.flags & ~kPsh) != (kAck | kFin) || segment.payload_len != 0 || segment.ecn == 3) [[unlikely]]
+    return false;
   const unsigned options = (flags & kTcbTimestamps) != 0 ? unsigned{kOptTimestamps} : 0u;
-  if ((segment.options & (kOptTimestamps | kOptUserTimeout)) != options || segment.sack_count != 0) return false;
+  if ((segment.options & (kOptTimestamps | kOptUserTimeout)) != options || segment.sack_count != 0) [[unlikely]]
+    return false;
   const SeqNum fin = hot.rcv_nxt;
-  if (segment.seq != fin || segment.ack != hot.snd_max) return false;
-  if (cold.extra != kNone || ((cold.timers & kTimerPersist) | cold.retransmits) != 0) return false;
+  if (segment.seq != fin || segment.ack != hot.snd_max) [[unlikely]]
+    return false;
+  if (cold.extra != kNone || ((cold.timers & kTimerPersist) | cold.retransmits) != 0) [[unlikely]]
+    return false;
   TcbWork& work = work_of(hot);
-  if ((work.rx_head & work.reassembly_head) != kNone) return false;
+  if ((work.rx_head & work.reassembly_head) != kNone) [[unlikely]]
+    return false;
   std::uint32_t ts_recent = cold.ts_recent;
   if (options != 0) {
-    if (timestamp_before(segment.ts_value, ts_recent)) return false;
+    if (timestamp_before(segment.ts_value, ts_recent)) [[unlikely]]
+      return false;
     // RFC 7323 4.3 (3).
     if (fin <= work.last_ack_sent) ts_recent = segment.ts_value;
   }
   // The whole buffer is what advertise_window() comes to, unless more has been offered.
   const std::uint32_t window = hot.window_field(default_settings_.receive_buffer_bytes);
   const std::int32_t offered = hot.rcv_adv - fin;
-  if (offered <= 0 || static_cast<std::uint32_t>(offered) > window << hot.receive_shift()) return false;
+  if (offered <= 0 || static_cast<std::uint32_t>(offered) > window << hot.receive_shift()) [[unlikely]]
+    return false;
 
   const std::uint8_t dscp = default_settings_.dscp;
   const bool continued = (flags & (kTcbTimestamps | kTcbForeignTimestamps)) == kTcbTimestamps;
   const TimeWaitState state{segment.ack, fin + 1, ts_recent, 0, TimeWaitState::word_of(dscp, continued)};
-  const std::uint32_t ref = (flags & kTcbV6) == 0
-                                ? add_time_wait(time_wait4_, RefKind::kTimeWait4, segment.key, state)
-                                : add_time_wait(time_wait6_, RefKind::kTimeWait6, segment.key, state);
-  if (ref == kNone) return false;
+  const std::uint32_t ref = (flags & kTcbV6) == 0 ? add_time_wait(time_wait4_, RefKind::kTimeWait4, segment.key, state)
+                                                  : add_time_wait(time_wait6_, RefKind::kTimeWait6, segment.key, state);
+  if (ref == kNone) [[unlikely]]
+    return false;
   ++lane_segments_;
   table_.replace(hash, make_ref(RefKind::kTcb, index), ref);
 
@@ -145,8 +153,8 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
   if (hot.state == TcpState::kLastAck && hot.has(kTcbOrphan) && segment.ack == hot.snd_max && len == 0 &&
       cold.extra == kNone && cold.retransmits == 0 && (hot.flags & (kTcbFinSent | kTcbReadPending)) == kTcbFinSent &&
       work.rx_head == kNone) {
-    // The ACK of our FIN, and nobody has anything left to read. CLOSED comes next: what it would teach about round trip,
-    // windows and timers is not learned.
+    // The ACK of our FIN, and nobody has anything left to read. CLOSED comes next: what it would teach about round
+    // trip, windows and timers is not learned.
     hot.snd_una = hot.snd_nxt = segment.ack;
     release(index, CloseReason::kNormal);
     return true;
@@ -217,20 +225,26 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
   constexpr std::uint32_t kNotHere = kTcbAbort | kTcbSynUnacked | kTcbRetransmit | kTcbProbe | kTcbInRecovery |
                                      kTcbFinSent | kTcbSettings | kTcbEcn | kTcbEceDue | kTcbWantWritable;
   const std::uint32_t flags = hot.flags;
-  if ((flags & kNotHere) != 0 || cold.extra != kNone || pacer_.on()) return false;
+  if ((flags & kNotHere) != 0 || cold.extra != kNone || pacer_.on()) [[unlikely]]
+    return false;
   const SeqNum seq = hot.snd_una;
-  if (hot.snd_nxt != seq || hot.snd_max != seq) return false;
+  if (hot.snd_nxt != seq || hot.snd_max != seq) [[unlikely]]
+    return false;
   const std::uint32_t len = work.tx_bytes;
   const std::uint32_t fin = (flags & kTcbFinQueued) != 0 ? 1 : 0;
   const std::uint32_t octets = len + fin;
-  if (octets == 0 || len > hot.mss || octets > std::min(cold.cwnd, hot.snd_wnd)) return false;
-  if (work.reassembly_head != kNone || (cold.duplicate_acks | cold.retransmits) != 0) return false;
+  if (octets == 0 || len > hot.mss || octets > std::min(cold.cwnd, hot.snd_wnd)) [[unlikely]]
+    return false;
+  if (work.reassembly_head != kNone || (cold.duplicate_acks | cold.retransmits) != 0) [[unlikely]]
+    return false;
   const std::uint32_t unread = work.rx_bytes;
-  if (((flags & kTcbOrphan) != 0 && unread > 0) || (fin == 0 && default_settings_.cork)) return false;
+  if (((flags & kTcbOrphan) != 0 && unread > 0) || (fin == 0 && default_settings_.cork)) [[unlikely]]
+    return false;
   const std::uint32_t rto_ms = cold.rto_ms;
   const Tick since_heard = tick_ - cold.last_heard_tick;
   // idle_ms() beyond the timeout.
   if (len > 0 && (since_heard > rto_ms || now_us_ - cold.rtt_start_us >= (std::uint64_t{rto_ms} + 1) * 1000))
+      [[unlikely]]
     return false;
 
   const SeqNum rcv_nxt = hot.rcv_nxt;
