@@ -1,10 +1,10 @@
 // The lanes: short ways for what a healthy connection receives all the time (the next octets in order, their
 // acknowledgement, a FIN, or several of these in one segment: header prediction, Van Jacobson 1990, RFC 1323 appendix),
-// for the ACK that ends a passive open's handshake, and for an answer that fits one segment. What each does is what the
-// reference (segment_arrives.cc, output.cc) would do, less the steps its guard has made superfluous; whatever the guard
-// does not know it leaves to the reference. A differential test drives both with the same segments and finds no
-// difference. One it would not see: blocks of what a connection's last segment acknowledges come back with the
-// connection at the end of the burst, not before.
+// for the ACK that ends a passive open's handshake, for an answer that fits one segment, and for the FIN that ends it
+// all. What each does is what the reference (segment_arrives.cc, output.cc) would do, less the steps its guard has made
+// superfluous; whatever the guard does not know it leaves to the reference. A differential test drives both with the
+// same segments and finds no difference. One it would not see: blocks of what a connection's last segment acknowledges
+// come back with the connection at the end of the burst, not before.
 //
 // `flatten` puts what a lane calls into it, in whose straight line most of the checks and loads of small functions fall
 // away; engine.hh says `noinline` of what they reach only when something is out of the ordinary.

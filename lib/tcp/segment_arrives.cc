@@ -38,7 +38,8 @@ class SeenHashes {
 
 }  // namespace
 
-[[gnu::always_inline]] inline void TcpEngine::segment_arrives(const Segment& segment, std::uint64_t hash, std::uint32_t ref) {
+[[gnu::always_inline]] inline void TcpEngine::segment_arrives(const Segment& segment, std::uint64_t hash,
+                                                              std::uint32_t ref) {
   if (ref == kNone) {
     TcpListener* listener = find_listener(segment.key);
     if (listener == nullptr) {

@@ -118,9 +118,7 @@ class TimeWaitStore {
     return i;
   }
   /// RFC 9293 3.10.7.4, eighth: a retransmitted FIN restarts the 2MSL wait.
-  void restart(std::uint32_t i, std::uint32_t now_tick) {
-    entries_[i].state.set_expiry(expiry_quarter(now_tick));
-  }
+  void restart(std::uint32_t i, std::uint32_t now_tick) { entries_[i].state.set_expiry(expiry_quarter(now_tick)); }
   /// Its address pair serves a new connection; the entry itself goes with its slot.
   void kill(std::uint32_t i) {
     entries_[i].state.word |= TimeWaitState::kDead;
