@@ -87,6 +87,7 @@ struct FlowKey {
       : local(from), remote(to), remote_port(to_port), local_port(from_port) {}
   friend constexpr bool operator==(const FlowKey&, const FlowKey&) = default;
   [[nodiscard]] constexpr bool is_v4() const { return remote.is_v4(); }
+  /// The local port in the upper half.
   [[nodiscard]] constexpr std::uint32_t ports() const {
     return (static_cast<std::uint32_t>(local_port) << 16) | remote_port;
   }

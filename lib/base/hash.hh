@@ -33,40 +33,40 @@ void siphash24_burst(const HashKey& key, std::span<const FlowKey* const> flows, 
 void siphash24_burst(const HashKey& key, std::span<const FlowKey* const> flows, std::span<std::uint64_t> hashes);
 
 namespace detail {
-[[nodiscard]] constexpr std::uint64_t fold_multiply(std::uint64_t a, std::uint64_t b) {
+[[nodiscard]] inline std::uint64_t fold_multiply(std::uint64_t a, std::uint64_t b) {
   const unsigned __int128 product = static_cast<unsigned __int128>(a) * b;
   return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
 }
+// The ports go into both factors, and in different ways: times a number that is the same for all of an address,
+// consecutive ports would lie at equal distances, which under some keys crowd in parts of a table.
+inline constexpr std::uint64_t kPortFactor = 0x9e37'79b9'7f4a'7c15ULL;
+inline constexpr std::uint64_t kPortMask = 0xa076'1d64'78bd'642fULL;
+[[nodiscard]] inline std::uint64_t high_halves(const HashKey& key, const IpAddress& remote, const IpAddress& local) {
+  return fold_multiply(remote.hi ^ key.k1 ^ 0x9e37'79b9'7f4a'7c15ULL, local.hi ^ key.k0 ^ 0xd1b5'4a32'd192'ed03ULL);
+}
 }  // namespace detail
 
-/// flow_hash() of one key. What all IPv4 flows have in common is made once.
-class FlowHasher {
+/// flow_hash() under one key, with what is the same for all IPv4 flows worked out before: a multiplication less.
+class FlowHash {
  public:
-  constexpr explicit FlowHasher(const HashKey& key) : key_(key), of_v4_(of_high(0, 0)) {}
+  explicit FlowHash(const HashKey& key) : key_(key), v4_high_(high(IpAddress{}, IpAddress{})) {}
 
-  [[nodiscard]] constexpr std::uint64_t operator()(const FlowKey& flow) const {
-    const bool v4 = (flow.remote.hi | flow.local.hi) == 0;
-    const std::uint64_t high = v4 ? of_v4_ : of_high(flow.remote.hi, flow.local.hi);
-    const std::uint64_t low = detail::fold_multiply(flow.remote.lo ^ key_.k0, flow.local.lo ^ key_.k1);
-    // The ports go into both factors, and in different ways: times a number that is the same for all of an address,
-    // consecutive ports would lie at equal distances, which under some keys crowd in parts of a table.
+  [[nodiscard]] std::uint64_t operator()(const FlowKey& flow) const {
+    const std::uint64_t a = detail::fold_multiply(flow.remote.lo ^ key_.k0, flow.local.lo ^ key_.k1);
+    const std::uint64_t b = (flow.remote.hi | flow.local.hi) == 0 ? v4_high_ : high(flow.remote, flow.local);
     const std::uint64_t ports = flow.ports();
-    return detail::fold_multiply(low ^ ports ^ (key_.k0 << 1), high ^ (ports * 0x9e37'79b9'7f4a'7c15ULL));
+    return detail::fold_multiply(a ^ ports ^ (key_.k0 << 1), b ^ (ports * detail::kPortFactor));
   }
 
  private:
-  [[nodiscard]] constexpr std::uint64_t of_high(std::uint64_t remote, std::uint64_t local) const {
-    return detail::fold_multiply(remote ^ key_.k1 ^ 0x9e37'79b9'7f4a'7c15ULL,
-                                 local ^ key_.k0 ^ 0xd1b5'4a32'd192'ed03ULL) ^
-           key_.k1 ^ 0xa076'1d64'78bd'642fULL;
+  [[nodiscard]] std::uint64_t high(const IpAddress& remote, const IpAddress& local) const {
+    return detail::high_halves(key_, remote, local) ^ key_.k1 ^ detail::kPortMask;
   }
 
   HashKey key_;
-  std::uint64_t of_v4_;
+  std::uint64_t v4_high_;
 };
 
-[[nodiscard]] constexpr std::uint64_t flow_hash(const HashKey& key, const FlowKey& flow) {
-  return FlowHasher(key)(flow);
-}
+[[nodiscard]] inline std::uint64_t flow_hash(const HashKey& key, const FlowKey& flow) { return FlowHash(key)(flow); }
 
 }  // namespace tidegate

@@ -74,6 +74,14 @@ class FlowTable {
   template <class PrefetchEntry, class Eq>
   void find_burst(std::span<const std::uint64_t> hashes, std::span<std::uint32_t> out, PrefetchEntry&& prefetch_entry,
                   Eq&& eq) const {
+    for (const std::uint64_t hash : hashes) prefetch(hash);
+    find_prefetched(hashes, out, prefetch_entry, eq);
+  }
+
+  /// The same for hashes for which prefetch() has been called, one by one as they became known.
+  template <class PrefetchEntry, class Eq>
+  void find_prefetched(std::span<const std::uint64_t> hashes, std::span<std::uint32_t> out,
+                       PrefetchEntry&& prefetch_entry, Eq&& eq) const {
     TG_DCHECK(out.size() >= hashes.size());
     for (std::size_t base = 0; base < hashes.size(); base += kBurst) {
       const std::size_t rest = hashes.size() - base;
@@ -247,7 +255,6 @@ class FlowTable {
                   PrefetchEntry& prefetch_entry, Eq& eq) const {
     std::array<std::uint8_t, kBurst> displaced;
     unsigned n_displaced = 0;
-    for (unsigned i = 0; i < n; ++i) prefetch(hashes[i]);
     for (unsigned i = 0; i < n; ++i) {
       const std::uint32_t index = home(hashes[i]);
       const Bucket& b = bucket(index);

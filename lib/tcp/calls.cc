@@ -149,8 +149,7 @@ std::size_t TcpEngine::send(ConnectionId id, std::span<const std::uint8_t> data)
 }
 
 /// 3.10.2, by reference to constant memory.
-[[gnu::flatten]] bool TcpEngine::send_static(ConnectionId id, const StaticData& data) {
-  const std::size_t room = send_room(id);
+bool TcpEngine::send_static(ConnectionId id, const StaticData& data) {
   if (!alive(id)) return false;
   TcbHot& hot = hot_[id.index];
   if (!in(hot.state, kMaySend) || hot.has(kTcbFinQueued | kTcbAbort | kTcbDetached)) return false;
@@ -161,25 +160,28 @@ std::size_t TcpEngine::send(ConnectionId id, std::span<const std::uint8_t> data)
     return false;
   }
   TcbWork& work = work_of(hot);
-  if (data.octets.size() > room && work.tx_bytes > 0) {
+  const std::uint32_t queued = work.tx_bytes;
+  // What is larger than the whole buffer goes alone.
+  if (queued > 0 && data.octets.size() > send_room(id)) {
     hot.set(kTcbWantWritable);
     return false;
   }
   if (data.octets.size() > 0x3fff'ffff) return false;
-  const std::uint32_t chunk = chunks_.allocate_reference(data, work.tx_head == kNone);
+  const bool first = work.tx_head == kNone;
+  const std::uint32_t chunk = chunks_.allocate_reference(data, first);
   if (chunk == kNone) {
     counters_.add(TcpCounter::kReferencesExhausted);
     hot.set(kTcbWantWritable);
     mark_dirty(id.index);
     return false;
   }
-  if (work.tx_head == kNone) {
+  if (first) {
     work.tx_head = chunk;
   } else {
     chunks_[work.tx_tail].next = chunk;
   }
   work.tx_tail = chunk;
-  work.tx_bytes = work.tx_bytes + static_cast<std::uint32_t>(data.octets.size());
+  work.tx_bytes = queued + static_cast<std::uint32_t>(data.octets.size());
   mark_dirty(id.index);
   return true;
 }
@@ -219,10 +221,23 @@ void TcpEngine::enter_closing_state(std::uint32_t index) {
   }
 }
 
-[[gnu::flatten]] void TcpEngine::close(ConnectionId id) {
+void TcpEngine::close(ConnectionId id) {
   if (!alive(id)) return;
   TcbHot& hot = hot_[id.index];
-  if (hot.has(kTcbOrphan)) return;
+  const std::uint32_t flags = hot.flags;
+  if ((flags & kTcbOrphan) != 0) return;
+  if (hot.state == TcpState::kEstablished && (flags & kTcbFinQueued) == 0 && hot.work != kNone) [[likely]] {
+    // What all of the other comes to for nearly every connection.
+    transition(hot, TcpState::kEstablished, TcpState::kFinWait1);
+    if ((flags & kTcbDirty) == 0) dirty_.push(id.index);
+    hot.flags = (flags | kTcbOrphan | kTcbFinQueued | kTcbDirty) & ~kTcbWantWritable;
+    return;
+  }
+  close_otherwise(id);
+}
+
+void TcpEngine::close_otherwise(ConnectionId id) {
+  TcbHot& hot = hot_[id.index];
   hot.set(kTcbOrphan);
   hot.clear(kTcbWantWritable);
   if (hot.has(kTcbDetached)) {

@@ -45,8 +45,9 @@ inline void ack_quickly(const TcbHot& hot, TcbCold& cold, const TcpConfig& confi
 
 /// A segment with an ACK leaves.
 inline void ack_sent(const TcbHot& hot, TcbCold& cold, TcbWork& work) {
-  if ((cold.ack_mode & kAckQuickMask) != 0 && work.last_ack_sent != hot.rcv_nxt) --cold.ack_mode;
+  const bool news = work.last_ack_sent != hot.rcv_nxt;
   work.last_ack_sent = hot.rcv_nxt;
+  if (news && (cold.ack_mode & kAckQuickMask) != 0) --cold.ack_mode;
 }
 
 /// New data leaves, `since_heard_ms` after the peer's last segment: an answer, if it comes within the delay.

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/check.hh"
-#include "base/prefetch.hh"
 #include "tcp/isn.hh"
 #include "tcp/rtt.hh"
 
@@ -71,8 +70,8 @@ TcpEngine::TcpEngine(const TcpEngineConfig& config, Instant start, DropCounters&
     : config_(config),
       drops_(drops),
       start_(start),
-      flow_hasher_(config.table_key),
       table_(table_entries(config), memory),
+      flow_hash_(config.table_key),
       pool_(config.connections, memory),
       pool_v6_(config.connections_v6, memory),
       hot_(config.connections, memory),
@@ -160,12 +159,7 @@ bool TcpEngine::matches(std::uint32_t ref, const FlowKey& key) const {
   switch (kind_of(ref)) {
     case RefKind::kTcb: {
       const TcbHot& hot = hot_[index];
-      if (hot.ports != key.ports()) return false;
-      works_.prefetch(hot.work);
-      if (!hot.has(kTcbV6)) {
-        return hot.remote_address == key.remote.v4_value() && hot.local_address == key.local.v4_value() && key.is_v4();
-      }
-      return key_of(index) == key;
+      return hot.is_v4(key) || (hot.has(kTcbV6) && hot.ports == key.ports() && key_of(index) == key);
     }
     case RefKind::kTimeWait4:
       return time_wait4_[index].matches(key);
@@ -175,26 +169,6 @@ bool TcpEngine::matches(std::uint32_t ref, const FlowKey& key) const {
       return syn_[index].matches(key);
   }
   return false;
-}
-
-void TcpEngine::prefetch_entry(std::uint32_t ref) const {
-  const std::uint32_t index = ref & kRefIndexMask;
-  switch (kind_of(ref)) {
-    case RefKind::kTcb:
-      prefetch_line(&hot_[index]);
-      prefetch_line(&cold_[index]);
-      wheel_.prefetch(index);
-      break;
-    case RefKind::kTimeWait4:
-      prefetch_line(&time_wait4_[index]);
-      break;
-    case RefKind::kTimeWait6:
-      prefetch_line(&time_wait6_[index]);
-      break;
-    case RefKind::kSyn:
-      syn_.prefetch(index);
-      break;
-  }
 }
 
 std::uint32_t TcpEngine::find(const FlowKey& key) const {
@@ -207,8 +181,7 @@ void TcpEngine::count_arrow(TcpState from, TcpState to) {
   ++counters_.arrows[static_cast<std::size_t>(from)][static_cast<std::size_t>(to)];
 }
 
-void TcpEngine::transition(TcbHot& hot, TcpState to) {
-  const TcpState from = hot.state;
+void TcpEngine::transition(TcbHot& hot, TcpState from, TcpState to) {
   count_arrow(from, to);
   --in_state_[static_cast<std::size_t>(from)];
   ++in_state_[static_cast<std::size_t>(to)];
@@ -311,19 +284,26 @@ void TcpEngine::push_event(std::uint32_t index, EventType type, std::span<const 
 
 std::span<Event> TcpEngine::take_events() {
   // kClosed is any connection's last event, so the dead are told of after everything else that happened in this burst.
-  while (dying_head_ != kNone && n_events_ < kMaxEvents) {
-    const std::uint32_t index = dying_head_;
-    TcbWork& work = work_of(index);
-    dying_head_ = work.tx_cursor;
-    if (dying_head_ == kNone) dying_tail_ = kNone;
-    push_event(index, EventType::kClosed, {}, static_cast<CloseReason>(cold_[index].close_reason));
-    work.tx_cursor = dead_head_;
-    dead_head_ = index;
+  Event* const events = event_buffers_[event_buffer_].data();
+  std::size_t n = n_events_;
+  std::uint32_t dying = dying_head_;
+  std::uint32_t dead = dead_head_;
+  while (dying != kNone && n < kMaxEvents) {
+    const TcbHot& hot = hot_[dying];
+    TcbWork& work = work_of(hot);
+    const auto reason = static_cast<CloseReason>(cold_[dying].close_reason);
+    events[n++] = Event{EventType::kClosed, reason, hot.service, {dying, hot.generation}, hot.user, {}};
+    const std::uint32_t next = work.tx_cursor;
+    work.tx_cursor = dead;
+    dead = dying;
+    dying = next;
   }
-  const std::span<Event> events(event_buffers_[event_buffer_].data(), n_events_);
+  dying_head_ = dying;
+  if (dying == kNone) dying_tail_ = kNone;
+  dead_head_ = dead;
   event_buffer_ ^= 1u;
   n_events_ = 0;
-  return events;
+  return {events, n};
 }
 
 void TcpEngine::release(std::uint32_t index, CloseReason reason, TcpState via) {
@@ -347,21 +327,19 @@ void TcpEngine::release(std::uint32_t index, CloseReason reason, TcpState via) {
   }
   counters_.add(
       static_cast<TcpCounter>(static_cast<unsigned>(TcpCounter::kClosedNormal) + static_cast<unsigned>(reason)));
-  work.tx_cursor = kNone;
-  if (dying_tail_ == kNone) {
-    dying_head_ = index;
-  } else {
-    work_of(dying_tail_).tx_cursor = index;
-  }
-  dying_tail_ = index;
+  add_dying(index, work);
 }
 
-void TcpEngine::free_queues(std::uint32_t index) {
-  TcbWork& work = work_of(index);
-  chunks_.free_list(work.tx_head);
-  chunks_.free_list(work.rx_head);
-  chunks_.free_list(work.reassembly_head);
-  work.tx_head = work.rx_head = work.reassembly_head = kNone;
+/// To be told of its end, and then freed.
+void TcpEngine::add_dying(std::uint32_t index, TcbWork& work) {
+  const std::uint32_t last = dying_tail_;
+  dying_tail_ = index;
+  work.tx_cursor = kNone;
+  if (last == kNone) {
+    dying_head_ = index;
+  } else {
+    work_of(last).tx_cursor = index;
+  }
 }
 
 void TcpEngine::finish() {
@@ -369,16 +347,24 @@ void TcpEngine::finish() {
   dead_head_ = kNone;
   while (index != kNone) {
     TcbHot& hot = hot_[index];
-    const std::uint32_t next = work_of(index).tx_cursor;
-    if (hot.has(kTcbDirty)) {
+    const std::uint32_t block = hot.work;
+    TcbWork& work = works_[block];
+    const std::uint32_t next = work.tx_cursor;
+    const std::uint32_t flags = hot.flags;
+    if ((flags & kTcbDirty) != 0) {
       // output() has still to pass over it.
-      work_of(index).tx_cursor = dead_head_;
+      work.tx_cursor = dead_head_;
       dead_head_ = index;
     } else {
-      free_queues(index);
-      free_extra(index);
-      works_.free(hot.work);
-      if (hot.has(kTcbV6)) pool_v6_.free(hot.local_address);
+      chunks_.free_list(work.tx_head);
+      if ((work.rx_head & work.reassembly_head) != kNone) [[unlikely]] {
+        chunks_.free_list(work.rx_head);
+        chunks_.free_list(work.reassembly_head);
+      }
+      if (cold_[index].extra != kNone) [[unlikely]]
+        free_extra(index);
+      works_.free(block);
+      if ((flags & kTcbV6) != 0) pool_v6_.free(hot.local_address);
       // Odd while in use, even while free: a snapshot reader can tell, and no id comes back within 2^31 lives of the
       // slot.
       hot.generation = hot.generation + 1;

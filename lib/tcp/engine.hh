@@ -166,18 +166,18 @@ class TcpEngine {
   static constexpr std::uint8_t kOrphanRetries = 8;
 
   // engine.cc: identity and life cycle
-  [[nodiscard]] std::uint64_t hash_of(const FlowKey& key) const { return flow_hasher_(key); }
+  [[nodiscard]] std::uint64_t hash_of(const FlowKey& key) const { return flow_hash_(key); }
   [[nodiscard]] bool matches(std::uint32_t ref, const FlowKey& key) const;
-  void prefetch_entry(std::uint32_t ref) const;
   [[nodiscard]] std::uint32_t find(const FlowKey& key) const;
   [[nodiscard]] std::uint32_t allocate_tcb(const FlowKey& key, SeqNum iss, std::uint32_t ts_offset);
   void free_unused(std::uint32_t index);
   [[nodiscard]] std::uint32_t create(const FlowKey& key, std::uint64_t hash, TcpState from, TcpState to);
-  void transition(TcbHot& hot, TcpState to);
+  void transition(TcbHot& hot, TcpState to) { transition(hot, hot.state, to); }
+  void transition(TcbHot& hot, TcpState from, TcpState to);
   void count_arrow(TcpState from, TcpState to);
   /// Out of the table, timers off, kClosed announced; the slot is freed by finish().
   void release(std::uint32_t index, CloseReason reason, TcpState via = TcpState::kClosed);
-  void free_queues(std::uint32_t index);
+  void add_dying(std::uint32_t index, TcbWork& work);
   // rest.cc. What a connection at work has; those that may be at rest are woken first, at every way in.
   [[nodiscard]] TcbWork& work_of(const TcbHot& hot) { return works_[hot.work]; }
   [[nodiscard]] TcbWork& work_of(std::uint32_t index) { return works_[hot_[index].work]; }
@@ -238,8 +238,8 @@ class TcpEngine {
 
   // lanes.cc: each false when the reference must do it; nothing has been changed then
   [[nodiscard]] bool fits_lane(const TcbHot&, const TcbCold&, const TcbWork&, const Segment& segment) const;
-  bool lane_arrives(std::uint32_t index, const Segment& segment, std::uint64_t hash);
-  bool lane_ends(std::uint32_t index, const Segment& segment, std::uint64_t hash);
+  bool lane_arrives(std::uint32_t index, const Segment& segment);
+  bool lane_last(std::uint32_t index, const Segment& segment, std::uint64_t hash);
   bool lane_handshake(std::uint32_t index, const Segment& segment);
   bool lane_output(std::uint32_t index);
 
@@ -368,15 +368,14 @@ class TcpEngine {
   [[gnu::noinline]] unsigned sack_blocks(std::uint32_t index, std::array<SackBlock, 4>& out);
 
   // time_wait.cc
-  void enter_time_wait(std::uint32_t index);
-  void enter_time_wait(std::uint32_t index, const FlowKey& key, std::uint64_t hash);
+  [[gnu::noinline]] void enter_time_wait(std::uint32_t index);
   void finish_detached(std::uint32_t index);
   [[gnu::noinline]] void leave_last_ack(std::uint32_t index);
   template <class Store>
   void time_wait_arrives(Store& store, RefKind kind, std::uint32_t entry, const Segment& segment, std::uint64_t hash);
   template <class Store>
-  bool add_time_wait(Store& store, RefKind kind, std::uint32_t index, const FlowKey& key, std::uint64_t hash);
-  void forget(std::uint64_t hash, std::uint32_t ref, TcpCounter counter);
+  std::uint32_t add_time_wait(Store& store, RefKind kind, const FlowKey& key, const TimeWaitState& state);
+  void count_gone(std::uint32_t entries, TcpCounter counter);
   template <class Entry>
   void time_wait_ack(const Entry& entry);
 
@@ -419,6 +418,7 @@ class TcpEngine {
   void on_starved(std::uint32_t index);
   void on_life(std::uint32_t index);
   // calls.cc
+  [[gnu::noinline]] void close_otherwise(ConnectionId id);
   void enter_closing_state(std::uint32_t index);
   [[nodiscard]] ChunkPool::Share send_share(std::uint32_t index) const;
   [[nodiscard]] bool send_block_free(std::uint32_t index) const;
@@ -439,8 +439,8 @@ class TcpEngine {
   std::uint8_t receive_shift_ = 0;
   ConnectionSettings default_settings_;
 
-  FlowHasher flow_hasher_;
   FlowTable table_;
+  FlowHash flow_hash_;
   /// Raised when a TIME-WAIT entry goes, perhaps for another connection's sake: what a burst looked up may be gone.
   std::uint64_t evictions_ = 0;
   IndexPool pool_;

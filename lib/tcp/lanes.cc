@@ -1,10 +1,10 @@
 // The lanes: short ways for what a healthy connection receives all the time (the next octets in order, their
 // acknowledgement, a FIN, or several of these in one segment: header prediction, Van Jacobson 1990, RFC 1323 appendix),
-// for the ACK that ends a passive open's handshake, and for an answer that fits one segment. What each does is what the
-// reference (segment_arrives.cc, output.cc) would do, less the steps its guard has made superfluous; whatever the guard
-// does not know it leaves to the reference. A differential test drives both with the same segments and finds no
-// difference. One it would not see: blocks of what a connection's last segment acknowledges come back with the
-// connection at the end of the burst, not before.
+// for the ACK that ends a passive open's handshake, for an answer that fits one segment, and for the FIN that ends it
+// all. What each does is what the reference (segment_arrives.cc, output.cc) would do, less the steps its guard has made
+// superfluous; whatever the guard does not know it leaves to the reference. A differential test drives both with the
+// same segments and finds no difference. One it would not see: blocks of what a connection's last segment acknowledges
+// come back with the connection at the end of the burst, not before.
 //
 // `flatten` puts what a lane calls into it, in whose straight line most of the checks and loads of small functions fall
 // away; engine.hh says `noinline` of what they reach only when something is out of the ordinary.
@@ -15,6 +15,7 @@
 #include "tcp/delayed_ack.hh"
 #include "tcp/engine.hh"
 #include "tcp/rtt.hh"
+#include "tcp/ticks.hh"
 #include "tcp/timestamps.hh"
 
 namespace tidegate {
@@ -55,33 +56,87 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
   return segment.ack == hot.snd_una && hot.snd_max == hot.snd_una && !probing;
 }
 
-/// The last segment of a connection whose service has closed it and has nothing left to read: it acknowledges all, our
-/// FIN too, and in FIN-WAIT-1 brings the peer's. TIME-WAIT or CLOSED come next, so what the ACK would teach about round
-/// trip, windows and timers is not learned. The segment has passed fits_lane().
-inline bool TcpEngine::lane_ends(std::uint32_t index, const Segment& segment, std::uint64_t hash) {
+/// The last segment of nearly every short connection: its service has closed it, nothing is left to read, and what is
+/// still in flight, our FIN the last of it, is acknowledged by a segment that brings the peer's FIN. FIN-WAIT-1 to
+/// TIME-WAIT at once (note 2 of figure 5). The guard is fits_lane() and the rest of what this comes to there; of what
+/// the reference then writes, only what outlives the Tcb is written here.
+[[gnu::flatten]] bool TcpEngine::lane_last(std::uint32_t index, const Segment& segment, std::uint64_t hash) {
   TcbHot& hot = hot_[index];
-  const TcbCold& cold = cold_[index];
-  constexpr std::uint32_t kWanted = kTcbOrphan | kTcbFinSent;
+  TcbCold& cold = cold_[index];
   const std::uint32_t flags = hot.flags;
-  if ((flags & (kWanted | kTcbReadPending)) != kWanted || segment.ack != hot.snd_max || segment.payload_len != 0)
+  constexpr std::uint32_t kWanted = kTcbOrphan | kTcbFinSent | kTcbAnnounced;
+  constexpr std::uint32_t kUnwanted = kNotInLane | kTcbReadPending | kTcbSettings | kTcbEceDue;
+  if ((flags & (kWanted | kUnwanted)) != kWanted || hot.state != TcpState::kFinWait1) [[unlikely]]
     return false;
-  if (cold.extra != kNone || cold.retransmits != 0 || work_of(hot).rx_head != kNone) return false;
-  const TcpState state = hot.state;
-  if (state == TcpState::kLastAck) {
-    hot.snd_una = hot.snd_nxt = segment.ack;
-    release(index, CloseReason::kNormal);
-    return true;
+  if ((segment.flags & ~kPsh) != (kAck | kFin) || segment.payload_len != 0 || segment.ecn == 3) [[unlikely]]
+    return false;
+  const unsigned options = (flags & kTcbTimestamps) != 0 ? unsigned{kOptTimestamps} : 0u;
+  if ((segment.options & (kOptTimestamps | kOptUserTimeout)) != options || segment.sack_count != 0) [[unlikely]]
+    return false;
+  const SeqNum fin = hot.rcv_nxt;
+  if (segment.seq != fin || segment.ack != hot.snd_max) [[unlikely]]
+    return false;
+  if (cold.extra != kNone || ((cold.timers & kTimerPersist) | cold.retransmits) != 0) [[unlikely]]
+    return false;
+  TcbWork& work = work_of(hot);
+  if ((work.rx_head & work.reassembly_head) != kNone) [[unlikely]]
+    return false;
+  std::uint32_t ts_recent = cold.ts_recent;
+  if (options != 0) {
+    if (timestamp_before(segment.ts_value, ts_recent)) [[unlikely]]
+      return false;
+    // RFC 7323 4.3 (3).
+    if (fin <= work.last_ack_sent) ts_recent = segment.ts_value;
   }
-  if (state != TcpState::kFinWait1 || !segment.has(kFin)) return false;
-  update_send_window(hot, cold_[index], segment);
-  hot.snd_una = hot.snd_nxt = segment.ack;
-  hot.rcv_nxt += 1;
-  hot.set(kTcbFinReceived | kTcbAckNow);
-  enter_time_wait(index, segment.key, hash);
+  // The whole buffer is what advertise_window() comes to, unless more has been offered.
+  const std::uint32_t window = hot.window_field(default_settings_.receive_buffer_bytes);
+  const std::int32_t offered = hot.rcv_adv - fin;
+  if (offered <= 0 || static_cast<std::uint32_t>(offered) > window << hot.receive_shift()) [[unlikely]]
+    return false;
+
+  const std::uint8_t dscp = default_settings_.dscp;
+  const bool continued = (flags & (kTcbTimestamps | kTcbForeignTimestamps)) == kTcbTimestamps;
+  const TimeWaitState state{segment.ack, fin + 1, ts_recent, 0, TimeWaitState::word_of(dscp, continued)};
+  const std::uint32_t ref = (flags & kTcbV6) == 0 ? add_time_wait(time_wait4_, RefKind::kTimeWait4, segment.key, state)
+                                                  : add_time_wait(time_wait6_, RefKind::kTimeWait6, segment.key, state);
+  if (ref == kNone) [[unlikely]]
+    return false;
+  ++lane_segments_;
+  table_.replace(hash, make_ref(RefKind::kTcb, index), ref);
+
+  TxIntent& intent = intents_.next();
+  intent.key = segment.key;
+  intent.tcb = index;
+  intent.chunk = kNone;
+  SegmentOut& out = intent.segment;
+  out.seq = segment.ack;
+  out.ack = fin + 1;
+  out.window = static_cast<std::uint16_t>(window);
+  out.flags = kAck;
+  out.options = static_cast<std::uint8_t>(options);
+  out.sack_count = 0;
+  out.payload_len = 0;
+  out.ecn = 0;
+  out.dscp = dscp;
+  out.urgent = 0;
+  if (options != 0) {
+    out.ts_value = now_ms_ + cold.ts_offset;
+    out.ts_echo = ts_recent;
+  }
+  counters_.add(TcpCounter::kSegmentsOut);
+  intents_.push();
+
+  transition(hot, TcpState::kFinWait1, TcpState::kTimeWait);
+  wheel_.cancel(index);
+  cold.timers = 0;
+  cold.close_reason = static_cast<std::uint8_t>(CloseReason::kNormal);
+  hot.flags = flags | kTcbFinReceived | kTcbDetached | kTcbDead;
+  counters_.add(TcpCounter::kClosedNormal);
+  add_dying(index, work);
   return true;
 }
 
-[[gnu::flatten]] bool TcpEngine::lane_arrives(std::uint32_t index, const Segment& segment, std::uint64_t hash) {
+[[gnu::flatten]] bool TcpEngine::lane_arrives(std::uint32_t index, const Segment& segment) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   TcbWork& work = work_of(hot);
@@ -94,7 +149,16 @@ inline bool TcpEngine::lane_ends(std::uint32_t index, const Segment& segment, st
   }
   cold.last_heard_tick = tick_;
   cold.probes = 0;
-  if (lane_ends(index, segment, hash)) return true;
+  const std::uint32_t len = segment.payload_len;
+  if (hot.state == TcpState::kLastAck && hot.has(kTcbOrphan) && segment.ack == hot.snd_max && len == 0 &&
+      cold.extra == kNone && cold.retransmits == 0 && (hot.flags & (kTcbFinSent | kTcbReadPending)) == kTcbFinSent &&
+      work.rx_head == kNone) {
+    // The ACK of our FIN, and nobody has anything left to read. CLOSED comes next: what it would teach about round
+    // trip, windows and timers is not learned.
+    hot.snd_una = hot.snd_nxt = segment.ack;
+    release(index, CloseReason::kNormal);
+    return true;
+  }
   // Fifth step, the ACK field.
   const std::uint32_t old_window = hot.snd_wnd;
   update_send_window(hot, cold, segment);
@@ -104,7 +168,6 @@ inline bool TcpEngine::lane_ends(std::uint32_t index, const Segment& segment, st
   }
   if (hot.snd_wnd != old_window) mark_dirty(index);
   // Seventh step, the text.
-  const std::uint32_t len = segment.payload_len;
   if (len > 0 && !accept_in_order(index, segment.payload, len)) {
     drop(Drop::kTcpReceiveBufferFull);
     hot.set(kTcbAckNow);
@@ -160,37 +223,95 @@ inline bool TcpEngine::lane_ends(std::uint32_t index, const Segment& segment, st
   TcbCold& cold = cold_[index];
   TcbWork& work = work_of(hot);
   constexpr std::uint32_t kNotHere = kTcbAbort | kTcbSynUnacked | kTcbRetransmit | kTcbProbe | kTcbInRecovery |
-                                     kTcbFinSent | kTcbSettings | kTcbEcn | kTcbWantWritable;
-  if (hot.has(kNotHere) || cold.extra != kNone || pacer_.on()) return false;
-  if (hot.snd_nxt != hot.snd_una || hot.snd_max != hot.snd_una) return false;
-  const std::uint32_t len = work.tx_bytes;
-  const bool fin = hot.has(kTcbFinQueued);
-  const std::uint32_t room = std::min(cold.cwnd, hot.snd_wnd);
-  if ((len == 0 && !fin) || len > hot.mss || len + (fin ? 1u : 0u) > room) return false;
-  if (work.reassembly_head != kNone || (cold.duplicate_acks | cold.retransmits) != 0) return false;
-  if ((hot.has(kTcbOrphan) && work.rx_bytes > 0) || (default_settings_.cork && !fin)) return false;
-  if (len > 0 && idle_ms(cold) > cold.rto_ms) return false;
-
+                                     kTcbFinSent | kTcbSettings | kTcbEcn | kTcbEceDue | kTcbWantWritable;
+  const std::uint32_t flags = hot.flags;
+  if ((flags & kNotHere) != 0 || cold.extra != kNone || pacer_.on()) [[unlikely]]
+    return false;
   const SeqNum seq = hot.snd_una;
+  if (hot.snd_nxt != seq || hot.snd_max != seq) [[unlikely]]
+    return false;
+  const std::uint32_t len = work.tx_bytes;
+  const std::uint32_t fin = (flags & kTcbFinQueued) != 0 ? 1 : 0;
+  const std::uint32_t octets = len + fin;
+  if (octets == 0 || len > hot.mss || octets > std::min(cold.cwnd, hot.snd_wnd)) [[unlikely]]
+    return false;
+  if (work.reassembly_head != kNone || (cold.duplicate_acks | cold.retransmits) != 0) [[unlikely]]
+    return false;
+  const std::uint32_t unread = work.rx_bytes;
+  if (((flags & kTcbOrphan) != 0 && unread > 0) || (fin == 0 && default_settings_.cork)) [[unlikely]]
+    return false;
+  const std::uint32_t rto_ms = cold.rto_ms;
+  const Tick since_heard = tick_ - cold.last_heard_tick;
+  // idle_ms() beyond the timeout.
+  if (len > 0 && (since_heard > rto_ms || now_us_ - cold.rtt_start_us >= (std::uint64_t{rto_ms} + 1) * 1000))
+      [[unlikely]]
+    return false;
+
+  const SeqNum rcv_nxt = hot.rcv_nxt;
+  const unsigned shift = hot.receive_shift();
+  std::uint32_t window = hot.window_field(default_settings_.receive_buffer_bytes);
+  if (unread == 0 && hot.rcv_adv - rcv_nxt <= static_cast<std::int32_t>(window << shift)) [[likely]] {
+    hot.rcv_adv = rcv_nxt + (window << shift);
+  } else {
+    window = advertise_window(index, work);
+  }
   TxIntent& intent = intents_.next();
-  fill_header(index, intent, seq, static_cast<std::uint8_t>(kAck | (len > 0 ? kPsh : 0) | (fin ? kFin : 0)));
-  intent.segment.payload_len = static_cast<std::uint16_t>(len);
+  if ((flags & kTcbV6) == 0) [[likely]] {
+    const std::uint32_t ports = hot.ports;
+    intent.key = {IpAddress::v4(hot.local_address), IpAddress::v4(hot.remote_address),
+                  static_cast<std::uint16_t>(ports >> 16), static_cast<std::uint16_t>(ports)};
+  } else {
+    intent.key = key_of(index);
+  }
+  intent.tcb = index;
+  intent.chunk = kNone;
+  const bool timestamps = (flags & kTcbTimestamps) != 0;
+  SegmentOut& out = intent.segment;
+  out.seq = seq;
+  out.ack = rcv_nxt;
+  out.window = static_cast<std::uint16_t>(window);
+  out.flags = static_cast<std::uint8_t>(kAck | fin * kFin);
+  out.options = timestamps ? kOptTimestamps : 0;
+  out.sack_count = 0;
+  out.payload_len = static_cast<std::uint16_t>(len);
+  out.ecn = 0;
+  out.dscp = default_settings_.dscp;
+  out.urgent = 0;
+  if (timestamps) {
+    out.ts_value = now_ms_ + cold.ts_offset;
+    out.ts_echo = cold.ts_recent;
+  }
   if (len > 0) {
+    out.flags |= kPsh;
     intent.chunk = work.tx_cursor = work.tx_head;
     intent.chunk_offset = 0;
     work.tx_cursor_seq = seq;
-    ack_data_sent(cold, tick_ - cold.last_heard_tick, config_.tcp);
     counters_.add(TcpCounter::kDataOctetsOut, len);
   }
+  counters_.add(TcpCounter::kSegmentsOut);
   intents_.push();
-  hot.snd_nxt = hot.snd_max = seq + len + (fin ? 1u : 0u);
-  if (!hot.has(kTcbTiming)) {
-    work.rtt_seq = hot.snd_nxt;
+
+  const SeqNum end = seq + octets;
+  hot.snd_nxt = hot.snd_max = end;
+  if ((flags & kTcbTiming) == 0) {
+    work.rtt_seq = end;
     cold.rtt_start_us = now_us_;
   }
-  hot.set(kTcbTiming | (fin ? kTcbFinSent : 0u));
-  congestion_note_output(hot, cold, data_in_flight(hot), false);
-  if ((cold.timers & kTimersSend) == 0 || may_probe(index)) arm_loss_timer(index);
+  hot.flags = (flags & ~kTcbAckNow) | kTcbTiming | fin * kTcbFinSent;
+  ack_sent(hot, cold, work);
+  if (len > 0) ack_data_sent(cold, since_heard, config_.tcp);
+  congestion_note_output(hot, cold, octets, false);
+  // may_probe(), with what is known here, and arm_loss_timer().
+  const auto timers = static_cast<std::uint8_t>(cold.timers & ~kTimerDelayedAck);
+  cold.timers = timers;
+  if ((flags & kTcbSack) != 0) [[likely]] {
+    const Tick tick = tick_ + std::min(tail_probe_ms(cold, octets <= hot.mss), rto_ms);
+    cold.timers = static_cast<std::uint8_t>((timers & ~kTimersSend) | kTimerTailProbe);
+    work.retransmit_tick = tick;
+    if (!wheel_.armed(index) || earlier(tick, wheel_.expiry(index))) wheel_.arm(index, tick);
+  } else if ((timers & kTimersSend) == 0) {
+    arm(index, kTimerRetransmit, within_user_timeout(index, tick_ + rto_ms));
+  }
   return true;
 }
 

@@ -8,12 +8,6 @@
 #include "tcp/rtt.hh"
 
 namespace tidegate {
-namespace {
-
-/// RFC 8985 7.2: how long a peer may hold back the ACK of a lone segment.
-constexpr std::uint32_t kLoneAckDelayMs = 200;
-
-}  // namespace
 
 /// RFC 8985 7.2: not in recovery, nothing SACKed, no probe out, and a round trip measured since the last one.
 bool TcpEngine::may_probe(std::uint32_t index) {
@@ -36,12 +30,8 @@ void TcpEngine::arm_loss_timer(std::uint32_t index) {
     rto_ms = gone_ms < rto_ms ? rto_ms - gone_ms : 1;
   }
   if (!may_probe(index)) return arm(index, kTimerRetransmit, within_user_timeout(index, tick_ + rto_ms));
-  std::uint32_t pto_ms = 1000;
-  if (cold.srtt_us > 0) {
-    const bool lone = static_cast<std::uint32_t>(hot.snd_max - hot.snd_una) <= hot.mss;
-    pto_ms = (2 * cold.srtt_us + 999) / 1000 + (lone ? kLoneAckDelayMs : 2);
-  }
-  arm(index, kTimerTailProbe, tick_ + std::min(pto_ms, rto_ms));
+  const bool lone = static_cast<std::uint32_t>(hot.snd_max - hot.snd_una) <= hot.mss;
+  arm(index, kTimerTailProbe, tick_ + std::min(tail_probe_ms(cold, lone), rto_ms));
 }
 
 /// RFC 8985 7.3. The probe leaves with output().

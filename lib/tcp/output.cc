@@ -39,8 +39,13 @@ void TcpEngine::output() {
   }
   while (!dirty_.empty()) {
     const std::uint32_t index = dirty_.pop();
-    hot_[index].clear(kTcbDirty);
-    if (!hot_[index].has(kTcbDead | kTcbDetached)) output_one(index);
+    TcbHot& hot = hot_[index];
+    const std::uint32_t flags = hot.flags;
+    hot.flags = flags & ~kTcbDirty;
+    if ((flags & (kTcbDead | kTcbDetached)) != 0) continue;
+    if (config_.tcp.lanes && lane_output(index)) [[likely]]
+      continue;
+    output_one(index);
   }
   dirty_.rewind();
   if (config_.tcp.rest_at_once) [[unlikely]]
@@ -49,8 +54,6 @@ void TcpEngine::output() {
 }
 
 void TcpEngine::output_one(std::uint32_t index) {
-  if (config_.tcp.lanes && lane_output(index)) [[likely]]
-    return;
   TcbHot& hot = hot_[index];
   // close() with data unread or still coming in says so with an RST (RFC 2525 2.17).
   if (hot.has(kTcbAbort) || (hot.has(kTcbOrphan) && work_of(index).rx_bytes > 0)) return abort_now(index);
@@ -306,7 +309,7 @@ std::uint16_t TcpEngine::advertise_window(std::uint32_t index, const TcbWork& wo
   const auto offered = static_cast<std::uint32_t>(std::max(hot.rcv_adv - hot.rcv_nxt, 0));
   if (work.rx_bytes == 0 && !hot.has(kTcbSettings)) [[likely]] {
     // The whole buffer, which is what all of the following comes to.
-    const std::uint32_t whole = std::min<std::uint32_t>(default_settings_.receive_buffer_bytes >> shift, 65535);
+    const std::uint32_t whole = hot.window_field(default_settings_.receive_buffer_bytes);
     if (offered <= whole << shift) {
       hot.rcv_adv = hot.rcv_nxt + (whole << shift);
       return static_cast<std::uint16_t>(whole);

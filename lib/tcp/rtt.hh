@@ -53,4 +53,11 @@ inline void rto_back_off(TcbCold& cold, const TcpConfig& config) {
   return static_cast<std::uint32_t>(std::min<std::uint64_t>(rto, config.rto_max_ms));
 }
 
+/// RFC 8985 7.2: how long after the last segment a probe follows. The peer may hold back the ACK of a lone one.
+[[nodiscard]] inline std::uint32_t tail_probe_ms(const TcbCold& cold, bool lone) {
+  constexpr std::uint32_t kLoneAckDelayMs = 200;
+  if (cold.srtt_us == 0) return 1000;
+  return (2 * cold.srtt_us + 999) / 1000 + (lone ? kLoneAckDelayMs : 2);
+}
+
 }  // namespace tidegate

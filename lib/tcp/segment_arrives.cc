@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/prefetch.hh"
 #include "tcp/congestion.hh"
 #include "tcp/delayed_ack.hh"
 #include "tcp/ecn.hh"
@@ -26,10 +27,9 @@ class SeenHashes {
   /// Whether it may have been there before; it has been from now on.
   bool insert(std::uint64_t hash) {
     std::uint64_t& word = words_[(hash >> 6) % words_.size()];
-    const std::uint64_t bit = std::uint64_t{1} << (hash % 64);
-    const bool seen = (word & bit) != 0;
-    word |= bit;
-    return seen;
+    const std::uint64_t before = word;
+    word = before | std::uint64_t{1} << (hash % 64);
+    return (before >> (hash % 64) & 1) != 0;
   }
 
  private:
@@ -38,37 +38,8 @@ class SeenHashes {
 
 }  // namespace
 
-void TcpEngine::receive_burst(std::span<const Segment> segments) {
-  std::array<std::uint64_t, kMaxBurst> hashes;
-  std::array<std::uint32_t, kMaxBurst> refs;
-  counters_.add(TcpCounter::kSegmentsIn, segments.size());
-  for (std::size_t base = 0; base < segments.size(); base += kMaxBurst) {
-    const std::size_t n = std::min<std::size_t>(kMaxBurst, segments.size() - base);
-    for (std::size_t i = 0; i < n; ++i) hashes[i] = hash_of(segments[base + i].key);
-    table_.find_burst(
-        std::span<const std::uint64_t>(hashes.data(), n), std::span<std::uint32_t>(refs.data(), n),
-        [this](std::uint32_t ref) { prefetch_entry(ref); },
-        [&](unsigned i, std::uint32_t ref) { return matches(ref, segments[base + i].key); });
-    if (last_cookie_.sent && tick_ - last_cookie_.tick <= 1) [[unlikely]] {
-      // While cookies are sent, the next SYNs are likely to be answered with some.
-      syn_hashes_.prepare(segments.subspan(base, n), {refs.data(), n}, config_.isn_key, cookies_.key_at(wall_ms()));
-    } else {
-      syn_hashes_.forget();
-    }
-    SeenHashes seen;
-    const std::uint64_t evictions = evictions_;
-    for (std::size_t i = 0; i < n; ++i) {
-      const Segment& segment = segments[base + i];
-      // An earlier segment of this burst may have opened or closed this very connection, or taken its place.
-      if (seen.insert(hashes[i]) || evictions != evictions_) [[unlikely]] {
-        refs[i] = table_.find(hashes[i], [&](std::uint32_t ref) { return matches(ref, segment.key); });
-      }
-      segment_arrives(segment, hashes[i], refs[i]);
-    }
-  }
-}
-
-void TcpEngine::segment_arrives(const Segment& segment, std::uint64_t hash, std::uint32_t ref) {
+[[gnu::always_inline]] inline void TcpEngine::segment_arrives(const Segment& segment, std::uint64_t hash,
+                                                              std::uint32_t ref) {
   if (ref == kNone) {
     TcpListener* listener = find_listener(segment.key);
     if (listener == nullptr) {
@@ -84,8 +55,11 @@ void TcpEngine::segment_arrives(const Segment& segment, std::uint64_t hash, std:
       // A peer repeats what gets no answer, but a reset it says once.
       if (!awake(index) && !(segment.has(kRst) && wake(index, WorkPool::Purpose::kReset))) [[unlikely]]
         return drop(Drop::kWorkExhausted);
-      if (config_.tcp.lanes && lane_arrives(index, segment, hash)) [[likely]]
-        break;
+      if (config_.tcp.lanes) [[likely]] {
+        if (segment.has(kFin) && lane_last(index, segment, hash)) break;
+        if (lane_arrives(index, segment)) [[likely]]
+          break;
+      }
       if (hot_[index].state == TcpState::kSynSent) {
         syn_sent_arrives(index, segment);
       } else {
@@ -101,6 +75,60 @@ void TcpEngine::segment_arrives(const Segment& segment, std::uint64_t hash, std:
     case RefKind::kSyn:
       syn_received_arrives(index, segment, hash);
       break;
+  }
+}
+
+void TcpEngine::receive_burst(std::span<const Segment> segments) {
+  std::array<std::uint64_t, kMaxBurst> hashes;
+  std::array<std::uint32_t, kMaxBurst> refs;
+  counters_.add(TcpCounter::kSegmentsIn, segments.size());
+  for (std::size_t base = 0; base < segments.size(); base += kMaxBurst) {
+    const std::size_t n = std::min<std::size_t>(kMaxBurst, segments.size() - base);
+    const Segment* const burst = segments.data() + base;
+    for (std::size_t i = 0; i < n; ++i) {
+      hashes[i] = hash_of(burst[i].key);
+      table_.prefetch(hashes[i]);
+    }
+    table_.find_prefetched(
+        std::span<const std::uint64_t>(hashes.data(), n), std::span<std::uint32_t>(refs.data(), n),
+        [this](std::uint32_t ref) {
+          const std::uint32_t index = ref & kRefIndexMask;
+          switch (kind_of(ref)) {
+            case RefKind::kTcb:
+              prefetch_line(&hot_[index]);
+              prefetch_line(&cold_[index]);
+              return wheel_.prefetch(index);
+            case RefKind::kTimeWait4:
+              return prefetch_line(&time_wait4_[index]);
+            case RefKind::kTimeWait6:
+              return prefetch_line(&time_wait6_[index]);
+            case RefKind::kSyn:
+              return syn_.prefetch(index);
+          }
+        },
+        [this, burst](unsigned i, std::uint32_t ref) {
+          if (kind_of(ref) == RefKind::kSyn) return syn_[ref & kRefIndexMask].matches(burst[i].key);
+          if (kind_of(ref) != RefKind::kTcb) return matches(ref, burst[i].key);
+          const TcbHot& hot = hot_[ref];
+          works_.prefetch(hot.work);
+          return hot.is_v4(burst[i].key) || matches(ref, burst[i].key);
+        });
+    if (last_cookie_.sent && tick_ - last_cookie_.tick <= 1) [[unlikely]] {
+      // While cookies are sent, the next SYNs are likely to be answered with some.
+      syn_hashes_.prepare(segments.subspan(base, n), {refs.data(), n}, config_.isn_key, cookies_.key_at(wall_ms()));
+    } else {
+      syn_hashes_.forget();
+    }
+    SeenHashes seen;
+    const std::uint64_t evictions = evictions_;
+    for (std::size_t i = 0; i < n; ++i) {
+      const Segment& segment = burst[i];
+      // An earlier segment of this burst may have opened or closed this very connection, or taken its place.
+      if (seen.insert(hashes[i]) || evictions != evictions_) [[unlikely]] {
+        refs[i] = table_.find(hashes[i], [&](std::uint32_t ref) { return matches(ref, segment.key); });
+      }
+      segment_arrives(segment, hashes[i], refs[i]);
+    }
   }
 }
 

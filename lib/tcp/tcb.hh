@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "base/address.hh"
 #include "base/memory.hh"
 #include "base/published.hh"
 #include "base/seq_num.hh"
@@ -114,8 +115,18 @@ struct alignas(64) TcbHot {
   [[nodiscard]] bool has(std::uint32_t bits) const { return (flags & bits) != 0; }
   void set(std::uint32_t bits) { flags = flags | bits; }
   void clear(std::uint32_t bits) { flags = flags & ~bits; }
+  /// Whether it is the IPv4 connection of `key`.
+  [[nodiscard]] bool is_v4(const FlowKey& key) const {
+    return ports == key.ports() && remote_address == key.remote.v4_value() && local_address == key.local.v4_value() &&
+           key.is_v4() && !has(kTcbV6);
+  }
   [[nodiscard]] unsigned send_shift() const { return window_shifts >> 4; }
   [[nodiscard]] unsigned receive_shift() const { return window_shifts & 15u; }
+  /// The window field that offers a whole buffer of `octets`.
+  [[nodiscard]] std::uint32_t window_field(std::uint32_t octets) const {
+    const std::uint32_t field = octets >> receive_shift();
+    return field < 65535 ? field : 65535;
+  }
 };
 static_assert(sizeof(TcbHot) == 64);
 

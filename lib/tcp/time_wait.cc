@@ -6,20 +6,23 @@
 namespace tidegate {
 
 void TcpEngine::enter_time_wait(std::uint32_t index) {
-  const FlowKey key = key_of(index);
-  enter_time_wait(index, key, hash_of(key));
-}
-
-[[gnu::flatten]] void TcpEngine::enter_time_wait(std::uint32_t index, const FlowKey& key, std::uint64_t hash) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   TcbWork& work = work_of(hot);
+  const FlowKey key = key_of(index);
+  const std::uint64_t hash = hash_of(key);
   // The ACK of the peer's FIN leaves while the connection can still write it.
   if (hot.has(kTcbAckNow)) emit_ack(index, hot.snd_max);
   transition(hot, TcpState::kTimeWait);
-  const bool kept = hot.has(kTcbV6) ? add_time_wait(time_wait6_, RefKind::kTimeWait6, index, key, hash)
-                                    : add_time_wait(time_wait4_, RefKind::kTimeWait4, index, key, hash);
-  if (!kept) {
+  // Another node's timestamps could not be continued from the tuple alone, so that an ACK goes without.
+  const bool timestamps = hot.has(kTcbTimestamps) && !hot.has(kTcbForeignTimestamps);
+  const TimeWaitState state{hot.snd_max, hot.rcv_nxt, cold.ts_recent, 0,
+                            TimeWaitState::word_of(settings(index).dscp, timestamps)};
+  const std::uint32_t ref = hot.has(kTcbV6) ? add_time_wait(time_wait6_, RefKind::kTimeWait6, key, state)
+                                            : add_time_wait(time_wait4_, RefKind::kTimeWait4, key, state);
+  if (ref != kNone) {
+    table_.replace(hash, make_ref(RefKind::kTcb, index), ref);
+  } else {
     counters_.add(TcpCounter::kTimeWaitSkipped);
     table_.erase(hash, make_ref(RefKind::kTcb, index));
     count_arrow(TcpState::kTimeWait, TcpState::kClosed);
@@ -55,38 +58,33 @@ void TcpEngine::leave_last_ack(std::uint32_t index) {
   hot.set(kTcbDetached);
 }
 
-/// The table entry of connection `index` becomes that of a TIME-WAIT. False when there is no room for any.
+/// A reference for the table to a new TIME-WAIT; kNone when there is no room for any.
 template <class Store>
-bool TcpEngine::add_time_wait(Store& store, RefKind kind, std::uint32_t index, const FlowKey& key, std::uint64_t hash) {
-  std::uint32_t entry = store.add(key, tick_);
-  if (entry == kNone) {
+std::uint32_t TcpEngine::add_time_wait(Store& store, RefKind kind, const FlowKey& key, const TimeWaitState& state) {
+  std::uint32_t entry = store.add(key, state, tick_);
+  if (entry == kNone) [[unlikely]] {
     // The policy at the cap: the entry nearest to its end goes early, and is counted.
     if (!store.evict([&](std::uint32_t i) {
-          forget(hash_of(store[i].key()), make_ref(kind, i), TcpCounter::kTimeWaitEvicted);
+          table_.erase(hash_of(store[i].key()), make_ref(kind, i));
+          count_gone(1, TcpCounter::kTimeWaitEvicted);
         })) {
-      return false;
+      return kNone;
     }
-    entry = store.add(key, tick_);
+    entry = store.add(key, state, tick_);
   }
-  const TcbHot& hot = hot_[index];
-  TimeWaitState& state = store[entry].state;
-  state.snd_nxt = hot_[index].snd_max;
-  state.rcv_nxt = hot.rcv_nxt;
-  state.ts_recent = cold_[index].ts_recent;
-  state.dscp = settings(index).dscp & 63u;
-  // Another node's timestamps could not be continued from the tuple alone, so that an ACK goes without.
-  state.timestamps = hot.has(kTcbTimestamps) && !hot.has(kTcbForeignTimestamps) ? 1 : 0;
-  table_.replace(hash, make_ref(RefKind::kTcb, index), make_ref(kind, entry));
-  return true;
+  return make_ref(kind, entry);
 }
 
-/// TIME-WAIT to CLOSED; the store frees the entry.
-void TcpEngine::forget(std::uint64_t hash, std::uint32_t ref, TcpCounter counter) {
-  table_.erase(hash, ref);
-  ++evictions_;
-  count_arrow(TcpState::kTimeWait, TcpState::kClosed);
-  --in_state_[static_cast<std::size_t>(TcpState::kTimeWait)];
-  counters_.add(counter);
+/// TIME-WAIT to CLOSED: out of the table already, and the store frees the entries.
+void TcpEngine::count_gone(std::uint32_t entries, TcpCounter counter) {
+  constexpr auto kFrom = static_cast<std::size_t>(TcpState::kTimeWait);
+  constexpr auto kTo = static_cast<std::size_t>(TcpState::kClosed);
+  static_assert(transition_allowed(TcpState::kTimeWait, TcpState::kClosed));
+  evictions_ += entries;
+  counters_.entered[kTo] += entries;
+  counters_.arrows[kFrom][kTo] += entries;
+  in_state_[kFrom] -= entries;
+  counters_.add(counter, entries);
 }
 
 template <class Store>
@@ -100,7 +98,7 @@ void TcpEngine::time_wait_arrives(Store& store, RefKind kind, std::uint32_t entr
     // A new connection may take the pair over if nothing of the old one can be mistaken for it (RFC 9293 3.6.1, RFC
     // 6191 2): a newer timestamp, or without timestamps a sequence number above everything received.
     bool newer = segment.seq > state.rcv_nxt;
-    if (state.timestamps != 0 && segment.has_option(kOptTimestamps)) {
+    if (state.has(TimeWaitState::kTimestamps) && segment.has_option(kOptTimestamps)) {
       const auto step = static_cast<std::int32_t>(segment.ts_value - state.ts_recent);
       newer = step > 0 || (step == 0 && newer);
     }
@@ -130,7 +128,7 @@ void TcpEngine::time_wait_arrives(Store& store, RefKind kind, std::uint32_t entr
   if (segment.has(kFin) && segment.seq + segment.seq_len() == state.rcv_nxt) {
     store.restart(entry, tick_);
     counters_.add(TcpCounter::kTimeWaitRestarts);
-    if (state.timestamps != 0 && segment.has_option(kOptTimestamps) &&
+    if (state.has(TimeWaitState::kTimestamps) && segment.has_option(kOptTimestamps) &&
         static_cast<std::int32_t>(segment.ts_value - state.ts_recent) > 0) {
       state.ts_recent = segment.ts_value;
     }
@@ -145,11 +143,10 @@ void TcpEngine::time_wait_arrives(Store& store, RefKind kind, std::uint32_t entr
 template <class Entry>
 void TcpEngine::time_wait_ack(const Entry& entry) {
   const TimeWaitState& state = entry.state;
-  TxIntent& intent =
-      bare_intent(entry.key(), state.snd_nxt, state.rcv_nxt, kAck, static_cast<std::uint8_t>(state.dscp));
+  TxIntent& intent = bare_intent(entry.key(), state.snd_nxt, state.rcv_nxt, kAck, state.dscp());
   const std::uint32_t window = config_.tcp.receive_buffer_bytes >> receive_shift_;
   intent.segment.window = static_cast<std::uint16_t>(window > 65535 ? 65535 : window);
-  if (state.timestamps != 0) {
+  if (state.has(TimeWaitState::kTimestamps)) {
     intent.segment.options = kOptTimestamps;
     intent.segment.ts_value = now_ms_ + timestamp_offset(config_.isn_key, intent.key);
     intent.segment.ts_echo = state.ts_recent;
@@ -157,6 +154,10 @@ void TcpEngine::time_wait_ack(const Entry& entry) {
   intents_.push();
 }
 
+template std::uint32_t TcpEngine::add_time_wait(TimeWaitStore<TimeWaitEntry4>&, RefKind, const FlowKey&,
+                                                const TimeWaitState&);
+template std::uint32_t TcpEngine::add_time_wait(TimeWaitStore<TimeWaitEntry6>&, RefKind, const FlowKey&,
+                                                const TimeWaitState&);
 template void TcpEngine::time_wait_arrives(TimeWaitStore<TimeWaitEntry4>&, RefKind, std::uint32_t, const Segment&,
                                            std::uint64_t);
 template void TcpEngine::time_wait_arrives(TimeWaitStore<TimeWaitEntry6>&, RefKind, std::uint32_t, const Segment&,

@@ -19,16 +19,24 @@
 namespace tidegate {
 
 struct TimeWaitState {
+  /// Of `word`. Tick of expiry divided by four: 18 hours go into it, of which 2MSL is a small part.
+  static constexpr std::uint32_t kExpiryQuarter = 0xff'ffff;
+  static constexpr std::uint32_t kDead = 1u << 30;
+  static constexpr std::uint32_t kTimestamps = 1u << 31;
+  /// What `word` says beside the expiry: the code point of its ACKs, and whether they bear timestamps.
+  [[nodiscard]] static constexpr std::uint32_t word_of(std::uint8_t dscp, bool timestamps) {
+    return (dscp & 63u) << 24 | (timestamps ? kTimestamps : 0u);
+  }
+
   SeqNum snd_nxt;
   SeqNum rcv_nxt;
-  std::uint32_t ts_recent;
-  std::uint32_t next;
-  /// Tick of expiry divided by four: 18 hours go into it, of which 2MSL is a small part.
-  std::uint32_t expiry_quarter : 24;
-  /// Code point of its ACKs.
-  std::uint32_t dscp : 6;
-  std::uint32_t dead : 1;
-  std::uint32_t timestamps : 1;
+  std::uint32_t ts_recent = 0;
+  std::uint32_t next = 0;
+  std::uint32_t word = 0;
+
+  [[nodiscard]] bool has(std::uint32_t bit) const { return (word & bit) != 0; }
+  [[nodiscard]] std::uint8_t dscp() const { return (word >> 24) & 63u; }
+  void set_expiry(std::uint32_t quarter) { word = (word & ~kExpiryQuarter) | (quarter & kExpiryQuarter); }
 };
 static_assert(sizeof(TimeWaitState) == 20);
 
@@ -96,26 +104,24 @@ class TimeWaitStore {
   [[nodiscard]] std::uint32_t alive() const { return pool_.in_use() - dead_; }
   [[nodiscard]] std::uint32_t capacity() const { return pool_.capacity(); }
 
-  /// A new entry for `key`, waiting 2MSL from `now_tick`; kNone when the store is full.
-  [[nodiscard]] std::uint32_t add(const FlowKey& key, std::uint32_t now_tick) {
+  /// A new entry for `key`, waiting 2MSL from `now_tick`, which `state` need not say; kNone when the store is full.
+  [[nodiscard]] std::uint32_t add(const FlowKey& key, TimeWaitState state, std::uint32_t now_tick) {
     const std::uint32_t i = pool_.allocate();
     if (i == kNone) return kNone;
-    entries_[i].set_key(key);
-    TimeWaitState& state = entries_[i].state;
-    state.dead = 0;
-    state.timestamps = 0;
-    state.dscp = 0;
-    restart(i, now_tick);
-    push(i, now_tick + wait_ticks_);
+    Entry& entry = entries_[i];
+    entry.set_key(key);
+    const std::uint32_t expiry = expiry_quarter(now_tick);
+    state.set_expiry(expiry);
+    entry.state = state;
+    // When it has passed by its own account too, or it would have to be pushed again.
+    push(i, expiry * 4);
     return i;
   }
   /// RFC 9293 3.10.7.4, eighth: a retransmitted FIN restarts the 2MSL wait.
-  void restart(std::uint32_t i, std::uint32_t now_tick) {
-    entries_[i].state.expiry_quarter = quarter(now_tick + wait_ticks_ + 3) & kQuarterMask;
-  }
+  void restart(std::uint32_t i, std::uint32_t now_tick) { entries_[i].state.set_expiry(expiry_quarter(now_tick)); }
   /// Its address pair serves a new connection; the entry itself goes with its slot.
   void kill(std::uint32_t i) {
-    entries_[i].state.dead = 1;
+    entries_[i].state.word |= TimeWaitState::kDead;
     ++dead_;
   }
 
@@ -132,7 +138,7 @@ class TimeWaitStore {
   bool evict(Gone&& gone) {
     const std::uint32_t i = wheel_.pop_oldest(next());
     if (i == kNone) return false;
-    if (entries_[i].state.dead != 0) {
+    if (entries_[i].state.has(TimeWaitState::kDead)) {
       --dead_;
     } else {
       gone(i);
@@ -147,8 +153,7 @@ class TimeWaitStore {
   /// 2MSL is cut into 60 slots; a few more take up the delay that a budget may cause.
   static constexpr std::uint32_t kSlots = 64;
   static std::uint32_t ticks_per_slot(std::uint32_t wait_ticks) { return wait_ticks / 60 + 1; }
-  static constexpr std::uint32_t kQuarterMask = 0xff'ffff;
-  static std::uint32_t quarter(std::uint32_t tick) { return (tick >> 2) & kQuarterMask; }
+  [[nodiscard]] std::uint32_t expiry_quarter(std::uint32_t now_tick) const { return (now_tick + wait_ticks_ + 3) >> 2; }
 
   [[nodiscard]] auto next() {
     return [this](std::uint32_t i) -> std::uint32_t& { return entries_[i].state.next; };
@@ -158,11 +163,11 @@ class TimeWaitStore {
   template <class Gone>
   void settle(std::uint32_t i, std::uint32_t now_tick, Gone& gone) {
     TimeWaitState& state = entries_[i].state;
-    if (state.dead != 0) {
+    if (state.has(TimeWaitState::kDead)) {
       --dead_;
     } else {
       // Signed distance in the 24-bit space of quarters. More than the whole wait is what has been over for hours.
-      const auto ahead = static_cast<std::int32_t>((state.expiry_quarter - quarter(now_tick)) << 8) >> 8;
+      const auto ahead = static_cast<std::int32_t>((state.word - (now_tick >> 2)) << 8) >> 8;
       if (ahead > 0 && static_cast<std::uint32_t>(ahead) <= wait_ticks_ / 4 + 2) {
         push(i, now_tick + static_cast<std::uint32_t>(ahead) * 4);
         return;

@@ -95,9 +95,10 @@ unsigned TcpEngine::expire_timers(unsigned budget) {
     std::uint32_t ref;
   };
   std::array<Gone, 16> leaving;
-  std::size_t n_leaving = 0;
+  std::uint32_t n_leaving = 0;
   const auto leave = [&] {
-    for (std::size_t i = 0; i < n_leaving; ++i) forget(leaving[i].hash, leaving[i].ref, TcpCounter::kTimeWaitExpired);
+    for (std::uint32_t i = 0; i < n_leaving; ++i) table_.erase(leaving[i].hash, leaving[i].ref);
+    count_gone(n_leaving, TcpCounter::kTimeWaitExpired);
     n_leaving = 0;
   };
   const auto gone = [&](auto& store, RefKind kind) {
