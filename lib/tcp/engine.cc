@@ -87,11 +87,16 @@ TcpEngine::TcpEngine(const TcpEngineConfig& config, Instant start, DropCounters&
       time_wait4_(config.time_wait, two_msl_ticks(config.tcp), 0, memory),
       time_wait6_(config.time_wait_v6, two_msl_ticks(config.tcp), 0, memory),
       syn_(config.syn_received, 0, memory),
+      passive_(config),
       cookies_(cookie_keys(config), std::max<std::uint32_t>(config.tcp.syn_cookie_rotation_ms, 1)),
       path_mtus_(config.table_key, memory) {
   TG_CHECK(config.connections <= kRefIndexMask && config.time_wait <= kRefIndexMask);
   default_settings_ = settings_of(config.tcp);
   if (config.tcp.window_scaling) receive_shift_ = shift_for(config.tcp.receive_buffer_bytes);
+  for (const bool v6 : {false, true}) {
+    passive_.syn_ack(v6).window_scale = receive_shift_;
+    offer_user_timeout(config.tcp.user_timeout_ms, passive_.syn_ack(v6));
+  }
   if (config.tcp.pacing == TcpConfig::Pacing::kOn) {
     pacer_ = config.pacer.on() ? config.pacer : Pacer{pace_by_window, pace_by_window_sent, nullptr};
   }
@@ -280,7 +285,7 @@ void TcpEngine::free_unused(std::uint32_t index) {
 
 /// An active open.
 std::uint32_t TcpEngine::create(const FlowKey& key, std::uint64_t hash, TcpState from, TcpState to) {
-  const InitialNumbers first = initial_numbers(config_.isn_key, key, now_);
+  const InitialNumbers first = passive_.numbers(key, now_);
   const std::uint32_t index = allocate_tcb(key, first.iss, config_.tcp.timestamps ? first.timestamp_offset : 0);
   if (index == kNone) return kNone;
   TcbHot& hot = hot_[index];

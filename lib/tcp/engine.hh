@@ -33,6 +33,7 @@
 #include "tcp/extra.hh"
 #include "tcp/intent.hh"
 #include "tcp/pacing.hh"
+#include "tcp/passive.hh"
 #include "tcp/path_mtu.hh"
 #include "tcp/scoreboard.hh"
 #include "tcp/syn_cache.hh"
@@ -279,16 +280,14 @@ class TcpEngine {
   // listen.cc: passive opens, until their handshake is over
   void listen_arrives(const Segment& segment, std::uint64_t hash, TcpListener& listener);  // 3.10.7.2
   void answer_syn(const Segment& segment, std::uint64_t hash, TcpListener& listener);
-  [[nodiscard]] bool entry_available(const TcpListener& listener) const;
-  [[gnu::noinline]] void add_syn_entry(const Segment& segment, std::uint64_t hash, TcpListener& listener);
+  void add_syn_entry(const Segment& segment, std::uint64_t hash, TcpListener& listener);
   void syn_received_arrives(std::uint32_t entry, const Segment& segment, std::uint64_t hash);  // 3.10.7.4
   [[nodiscard]] bool tcb_available(const FlowKey& key);
   [[nodiscard]] SynOptions negotiate(const Segment& segment) const;
   void apply_options(std::uint32_t index, const SynOptions& options);
-  [[nodiscard]] std::uint16_t syn_window() const;
   [[nodiscard]] TxIntent& bare_intent(const FlowKey& key, SeqNum seq, SeqNum ack, unsigned flags, std::uint8_t dscp);
   void fill_syn_ack(bool v4, const SynOptions& options, SegmentOut& out) const;
-  void send_syn_ack(const SynEntry& entry);
+  void send_syn_ack(const FlowKey& key, const SynEntry& entry, std::uint8_t dscp);
   void send_syn_received_ack(const SynEntry& entry);
   void answer_syn_received(std::uint32_t entry, const Segment& segment);
   [[nodiscard]] std::uint32_t make_passive(const FlowKey& key, SeqNum irs, SeqNum iss, std::uint32_t ts_offset,
@@ -461,6 +460,7 @@ class TcpEngine {
   TimeWaitStore<TimeWaitEntry4> time_wait4_;
   TimeWaitStore<TimeWaitEntry6> time_wait6_;
   SynCache syn_;
+  PassiveOpens passive_;
   SynCookies cookies_;
   SynHashes syn_hashes_;
   LastCookie last_cookie_;

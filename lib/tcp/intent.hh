@@ -26,6 +26,10 @@ struct TxIntent {
 /// Collects intents and hands them on in bursts.
 class IntentQueue {
  public:
+  IntentQueue() = default;
+  IntentQueue(const IntentQueue&) = delete;
+  IntentQueue& operator=(const IntentQueue&) = delete;
+
   /// Called with every full burst and by flush(). Must take all of them.
   using Sink = void (*)(void* context, TxIntent* intents, unsigned count);
 
@@ -35,24 +39,24 @@ class IntentQueue {
   }
   /// Its fields are those of an earlier intent, but for path_in_doubt.
   [[nodiscard]] TxIntent& next() {
-    intents_[count_].path_in_doubt = false;
-    return intents_[count_];
+    next_->path_in_doubt = false;
+    return *next_;
   }
   void push() {
-    if (++count_ == kCapacity) flush();
+    if (++next_ == intents_.data() + kCapacity) flush();
   }
   void flush() {
-    if (count_ == 0) return;
-    sink_(context_, intents_.data(), count_);
-    count_ = 0;
+    if (next_ == intents_.data()) return;
+    sink_(context_, intents_.data(), static_cast<unsigned>(next_ - intents_.data()));
+    next_ = intents_.data();
   }
 
  private:
   static constexpr unsigned kCapacity = 64;
   Sink sink_ = nullptr;
   void* context_ = nullptr;
-  unsigned count_ = 0;
   std::array<TxIntent, kCapacity> intents_;
+  TxIntent* next_ = intents_.data();
 };
 
 }  // namespace tidegate
