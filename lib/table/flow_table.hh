@@ -89,11 +89,13 @@ class FlowTable {
     const std::uint32_t first = home(hash);
     std::uint32_t index = first;
     unsigned free_slots = match(bucket(index), kEmptyTag);
-    for (std::uint32_t probe = 1; free_slots == 0; ++probe) [[unlikely]] {
-        if (probe == probe_limit_) return false;
-        index = next(index);
-        free_slots = match(bucket(index), kEmptyTag);
-      }
+    for (std::uint32_t probe = 1;; ++probe) {
+      if (free_slots != 0) [[likely]]
+        break;
+      if (probe == probe_limit_) return false;
+      index = next(index);
+      free_slots = match(bucket(index), kEmptyTag);
+    }
     for (std::uint32_t passed = first; passed != index; passed = next(passed)) ++bucket(passed).overflow;
     write_slot(bucket(index), static_cast<unsigned>(std::countr_zero(free_slots)), tag_of(hash), ref);
     size_ = size_.get() + 1;

@@ -240,11 +240,7 @@ std::uint32_t TcpEngine::allocate_tcb(const FlowKey& key, SeqNum iss, std::uint3
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   if (v6) {
-    AddressPairV6& addresses = pairs_[pair];
-    addresses.local_hi = key.local.hi;
-    addresses.local_lo = key.local.lo;
-    addresses.remote_hi = key.remote.hi;
-    addresses.remote_lo = key.remote.lo;
+    pairs_[pair].set(key);
     hot.local_address = pair;
     hot.remote_address = pair;
     hot.flags = kTcbV6 | kTcbSynUnacked;
@@ -306,11 +302,15 @@ void TcpEngine::mark_dirty(std::uint32_t index) {
   dirty_.push(index);
 }
 
+void TcpEngine::push_event(const Event& event) {
+  TG_CHECK(n_events_ < kMaxEvents);
+  event_buffers_[event_buffer_][n_events_++] = event;
+}
+
 void TcpEngine::push_event(std::uint32_t index, EventType type, std::span<const std::uint8_t> data,
                            CloseReason reason) {
-  TG_CHECK(n_events_ < kMaxEvents);
   const TcbHot& hot = hot_[index];
-  event_buffers_[event_buffer_][n_events_++] = Event{type, reason, hot.service, id_of(index), hot.user, data, 0};
+  push_event(Event{type, reason, hot.service, id_of(index), hot.user, data, 0});
 }
 
 std::span<Event> TcpEngine::take_events() {

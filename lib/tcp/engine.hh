@@ -218,6 +218,7 @@ class TcpEngine {
   [[nodiscard]] CongestionFlow flow_with_state(std::uint32_t index);
   [[nodiscard]] ConnectionId id_of(std::uint32_t index) const { return {index, hot_[index].generation}; }
   void mark_dirty(std::uint32_t index);
+  void push_event(const Event& event);
   void push_event(std::uint32_t index, EventType type, std::span<const std::uint8_t> data = {},
                   CloseReason reason = CloseReason::kNormal);
   void drop(Drop reason) { drops_.add(reason); }
@@ -241,7 +242,8 @@ class TcpEngine {
   [[nodiscard]] bool fits_lane(const TcbHot&, const TcbCold&, const TcbWork&, const Segment& segment) const;
   bool lane_arrives(std::uint32_t index, const Segment& segment, std::uint64_t hash);
   bool lane_ends(std::uint32_t index, const Segment& segment, std::uint64_t hash);
-  bool lane_handshake(std::uint32_t index, const Segment& segment);
+  [[nodiscard]] bool fits_opening(const SynEntry& entry, const Segment& segment) const;
+  bool lane_opens(std::uint32_t entry, const Segment& segment, std::uint64_t hash);
   bool lane_output(std::uint32_t index);
 
   // acknowledge.cc: what an acceptable ACK does
@@ -471,12 +473,10 @@ class TcpEngine {
 
   std::optional<SeqNum> iss_floor_;
   /// Dead connections whose kClosed is still to be told, oldest first, and those that finish() may free.
-  std::uint32_t dying_head_ = kNone;
-  std::uint32_t dying_tail_ = kNone;
+  std::uint32_t dying_head_ = kNone, dying_tail_ = kNone;
   std::uint32_t dead_head_ = kNone;
   Tick limit_window_ = 0;
-  bool limits_running_ = false;
-  bool resume_allowed_ = false;
+  bool limits_running_ = false, resume_allowed_ = false;
   std::array<AnswerMark, kAnswerMarks> answer_marks_{};
   PathMtuCache path_mtus_;
   /// abort_all() was called: the next output() resets the handshakes too.

@@ -249,7 +249,7 @@ void TcpEngine::syn_received_arrives(std::uint32_t i, const Segment& segment, st
     counters_.add(TcpCounter::kAcceptOverflow);
     return drop(room ? Drop::kConnectionTableFull : Drop::kListenBacklogFull);
   }
-  if (!config_.tcp.lanes || !lane_handshake(index, segment)) synchronized_arrives(index, segment);
+  synchronized_arrives(index, segment);
 }
 
 /// A Tcb of a passive open, as it stands when its SYN-ACK has been sent.

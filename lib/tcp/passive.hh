@@ -30,6 +30,7 @@ class PassiveOpens {
  public:
   explicit PassiveOpens(const TcpEngineConfig& config) : secret_(config.isn_key) {
     const TcpConfig& tcp = config.tcp;
+    lane_ = tcp.lanes && tcp.mtu_probing != MtuProbing::kOn;
     options_ = static_cast<std::uint8_t>((tcp.window_scaling ? kOptWindowScale : 0) |
                                          (tcp.timestamps ? kOptTimestamps : 0) | (tcp.sack ? kOptSackPermitted : 0));
     for (SegmentOut& out : syn_acks_) {
@@ -42,6 +43,8 @@ class PassiveOpens {
     syn_acks_[1].mss = config.mss_v6;
   }
 
+  /// Whether a handshake may end in the lane: nothing is done there about a search for the path's MTU.
+  [[nodiscard]] bool lane() const { return lane_; }
   /// The options that are agreed to when the peer offers them.
   [[nodiscard]] unsigned options() const { return options_; }
   /// Of IPv4 and of IPv6, with what is said whatever was offered.
@@ -55,6 +58,7 @@ class PassiveOpens {
  private:
   detail::TupleHash secret_;
   std::uint8_t options_ = 0;
+  bool lane_ = false;
   std::array<SegmentOut, 2> syn_acks_{};
 };
 

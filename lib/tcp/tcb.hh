@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "base/address.hh"
 #include "base/memory.hh"
 #include "base/published.hh"
 #include "base/seq_num.hh"
@@ -216,6 +217,13 @@ static_assert(sizeof(TcbWork) == 64);
 /// Addresses of an IPv6 connection, and which slot they are.
 struct AddressPairV6 {
   Published<std::uint64_t> local_hi, local_lo, remote_hi, remote_lo;
+
+  void set(const FlowKey& key) {
+    local_hi = key.local.hi;
+    local_lo = key.local.lo;
+    remote_hi = key.remote.hi;
+    remote_lo = key.remote.lo;
+  }
 };
 
 }  // namespace tidegate
