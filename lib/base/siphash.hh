@@ -83,8 +83,9 @@ constexpr std::uint64_t length_word(unsigned octets) { return std::uint64_t{octe
 class TupleHash {
  public:
   explicit TupleHash(const HashKey& key) : key_(key), begun_(key) { begun_.begin(); }
-  [[nodiscard, gnu::always_inline]] std::uint64_t operator()(const FlowKey& flow) const {
-    if (!flow.is_v4()) [[unlikely]]
+  /// `v4`: flow.is_v4(), which whoever asks has found out already.
+  [[nodiscard, gnu::always_inline]] std::uint64_t operator()(const FlowKey& flow, bool v4) const {
+    if (!v4) [[unlikely]]
       return siphash24(key_, flow);
     SipState<std::uint64_t> state = begun_;
     state.absorb_first(address_word4(flow));

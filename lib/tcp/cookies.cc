@@ -62,11 +62,12 @@ std::uint32_t TcpEngine::listeners_on_cookies() const {
 
 /// The cookie's SYN-ACK to who says what this one says.
 void TcpEngine::learn_cookie(const Segment& segment, std::uint64_t said, std::uint8_t dscp) {
-  SynOptions options = negotiate(segment);
+  const bool v4 = segment.key.is_v4();
+  SynOptions options;
+  negotiate(segment, v4, options);
   const bool timestamps = options.has(kSynTimestamps);
   // Without, there is nowhere to keep them, so they are not agreed to.
   if (!timestamps) options.flags = 0;
-  const bool v4 = segment.key.is_v4();
   last_cookie_.said = said;
   last_cookie_.mss_choice = SynCookies::mss_choice(v4, options.mss + (timestamps ? 12u : 0u));
   last_cookie_.options = options;

@@ -281,7 +281,7 @@ void TcpEngine::free_unused(std::uint32_t index) {
 
 /// An active open.
 std::uint32_t TcpEngine::create(const FlowKey& key, std::uint64_t hash, TcpState from, TcpState to) {
-  const InitialNumbers first = passive_.numbers(key, now_);
+  const InitialNumbers first = passive_.numbers(key, key.is_v4(), now_);
   const std::uint32_t index = allocate_tcb(key, first.iss, config_.tcp.timestamps ? first.timestamp_offset : 0);
   if (index == kNone) return kNone;
   TcbHot& hot = hot_[index];
@@ -302,15 +302,17 @@ void TcpEngine::mark_dirty(std::uint32_t index) {
   dirty_.push(index);
 }
 
-void TcpEngine::push_event(const Event& event) {
-  TG_CHECK(n_events_ < kMaxEvents);
-  event_buffers_[event_buffer_][n_events_++] = event;
+Event* TcpEngine::new_events(std::size_t n) {
+  TG_CHECK(n_events_ + n <= kMaxEvents);
+  Event* const first = events_ + n_events_;
+  n_events_ += n;
+  return first;
 }
 
 void TcpEngine::push_event(std::uint32_t index, EventType type, std::span<const std::uint8_t> data,
                            CloseReason reason) {
   const TcbHot& hot = hot_[index];
-  push_event(Event{type, reason, hot.service, id_of(index), hot.user, data, 0});
+  *new_events(1) = Event{type, reason, hot.service, id_of(index), hot.user, data, 0};
 }
 
 std::span<Event> TcpEngine::take_events() {
@@ -324,8 +326,8 @@ std::span<Event> TcpEngine::take_events() {
     work.tx_cursor = dead_head_;
     dead_head_ = index;
   }
-  const std::span<Event> events(event_buffers_[event_buffer_].data(), n_events_);
-  event_buffer_ ^= 1u;
+  const std::span<Event> events(events_, n_events_);
+  events_ = event_buffers_[events_ == event_buffers_[0].data() ? 1 : 0].data();
   n_events_ = 0;
   return events;
 }

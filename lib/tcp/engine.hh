@@ -218,7 +218,7 @@ class TcpEngine {
   [[nodiscard]] CongestionFlow flow_with_state(std::uint32_t index);
   [[nodiscard]] ConnectionId id_of(std::uint32_t index) const { return {index, hot_[index].generation}; }
   void mark_dirty(std::uint32_t index);
-  void push_event(const Event& event);
+  [[nodiscard]] Event* new_events(std::size_t n);
   void push_event(std::uint32_t index, EventType type, std::span<const std::uint8_t> data = {},
                   CloseReason reason = CloseReason::kNormal);
   void drop(Drop reason) { drops_.add(reason); }
@@ -281,11 +281,11 @@ class TcpEngine {
   void remss(std::uint32_t index, std::uint16_t mss);
   // listen.cc: passive opens, until their handshake is over
   void listen_arrives(const Segment& segment, std::uint64_t hash, TcpListener& listener);  // 3.10.7.2
-  void answer_syn(const Segment& segment, std::uint64_t hash, TcpListener& listener);
-  void add_syn_entry(const Segment& segment, std::uint64_t hash, TcpListener& listener);
+  void answer_syn(const Segment& segment, bool v4, std::uint64_t hash, TcpListener& listener);
+  void add_syn_entry(const Segment& segment, bool v4, std::uint64_t hash, TcpListener& listener);
   void syn_received_arrives(std::uint32_t entry, const Segment& segment, std::uint64_t hash);  // 3.10.7.4
-  [[nodiscard]] bool tcb_available(const FlowKey& key);
-  [[nodiscard]] SynOptions negotiate(const Segment& segment) const;
+  [[nodiscard]] bool tcb_available(bool v4);
+  void negotiate(const Segment& segment, bool v4, SynOptions& options) const;
   void apply_options(std::uint32_t index, const SynOptions& options);
   [[nodiscard]] TxIntent& bare_intent(const FlowKey& key, SeqNum seq, SeqNum ack, unsigned flags, std::uint8_t dscp);
   void fill_syn_ack(bool v4, const SynOptions& options, SegmentOut& out) const;
@@ -481,12 +481,12 @@ class TcpEngine {
   PathMtuCache path_mtus_;
   /// abort_all() was called: the next output() resets the handshakes too.
   bool abort_handshakes_ = false;
-  std::uint32_t challenges_left_ = 0;
-  std::uint32_t resets_left_ = 0;
+  std::uint32_t challenges_left_ = 0, resets_left_ = 0;
 
   static constexpr std::size_t kMaxEvents = 512;
   std::array<std::array<Event, kMaxEvents>, 2> event_buffers_;
-  unsigned event_buffer_ = 0;
+  /// The one that is being filled.
+  Event* events_ = event_buffers_[0].data();
   std::size_t n_events_ = 0;
 
   std::uint64_t lane_segments_ = 0;

@@ -178,8 +178,8 @@ inline bool TcpEngine::fits_opening(const SynEntry& entry, const Segment& segmen
   cold.last_heard_tick = tick_;
   cold.life_tick = 0;
   cold.extra = kNone;
-  cold.timers = cold.retransmits = cold.duplicate_acks = cold.probes = cold.ack_mode = cold.close_reason = 0;
-  ack_quickly(mss, cold, tcp);
+  cold.timers = cold.retransmits = cold.duplicate_acks = cold.probes = cold.close_reason = 0;
+  cold.ack_mode = passive_.first_ack_mode(mss, tcp);
   std::uint32_t flags = kTcbAnnounced | (options.flags & kSynFlagsOfTcb);
   bool ack_later = false;
   if (len > 0) [[likely]] {
@@ -228,12 +228,13 @@ inline bool TcpEngine::fits_opening(const SynEntry& entry, const Segment& segmen
   if (options.has(kSynEcn)) counters_.add(TcpCounter::kEcnConnections);
   if (default_settings_.keepalive) [[unlikely]]
     arm_life(index);
-  push_event(Event{EventType::kAccepted, CloseReason::kNormal, service, id, 0, {}, 0});
+  Event* const events = new_events(len > 0 ? 2 : 1);
+  events[0] = Event{EventType::kAccepted, CloseReason::kNormal, service, id, 0, {}, 0};
   if (len == 0) [[unlikely]]
     return true;
+  events[1] = Event{EventType::kReadable, CloseReason::kNormal, service, id, 0, {segment.payload, len}, 0};
   promised_blocks_ += blocks_for(len);
   counters_.add(TcpCounter::kDataOctetsIn, len);
-  push_event(Event{EventType::kReadable, CloseReason::kNormal, service, id, 0, {segment.payload, len}, 0});
   dirty_.push(index);
   if (ack_later) [[unlikely]]
     arm(index, kTimerDelayedAck, tick_ + tcp.delayed_ack_ms);

@@ -27,17 +27,18 @@ namespace tidegate {
   if (draining_) [[unlikely]]
     return drop(Drop::kDraining);
   // A handshake that could not end in a connection is not begun (Linux: a full accept queue).
-  if (!tcb_available(segment.key)) [[unlikely]]
+  const bool v4 = segment.key.is_v4();
+  if (!tcb_available(v4)) [[unlikely]]
     return drop(works_.available(WorkPool::Purpose::kNewConnection) ? Drop::kConnectionTableFull
                                                                     : Drop::kWorkExhausted);
   if (!listener.has_room()) [[unlikely]] {
     counters_.add(TcpCounter::kBacklogDrops);
     return drop(Drop::kListenBacklogFull);
   }
-  answer_syn(segment, hash, listener);
+  answer_syn(segment, v4, hash, listener);
 }
 
-void TcpEngine::answer_syn(const Segment& segment, std::uint64_t hash, TcpListener& listener) {
+void TcpEngine::answer_syn(const Segment& segment, bool v4, std::uint64_t hash, TcpListener& listener) {
   // What takes over from TIME-WAIT has shown that its address is its own, and a cookie could not keep above the old
   // sequence numbers (RFC 9293 3.6.1): it gets an entry, beyond the backlog if need be, as on Linux.
   if (!iss_floor_) [[likely]] {
@@ -48,23 +49,22 @@ void TcpEngine::answer_syn(const Segment& segment, std::uint64_t hash, TcpListen
       return drop(Drop::kListenBacklogFull);
     }
   }
-  add_syn_entry(segment, hash, listener);
+  add_syn_entry(segment, v4, hash, listener);
 }
 
-bool TcpEngine::tcb_available(const FlowKey& key) {
+bool TcpEngine::tcb_available(bool v4) {
   if (!works_.available(WorkPool::Purpose::kNewConnection)) [[unlikely]] {
     reclaim_works();
     if (!works_.available(WorkPool::Purpose::kNewConnection)) return false;
   }
-  return pool_.in_use() < pool_.capacity() && (key.is_v4() || pool_v6_.in_use() < pool_v6_.capacity());
+  return pool_.in_use() < pool_.capacity() && (v4 || pool_v6_.in_use() < pool_v6_.capacity());
 }
 
 /// LISTEN to SYN-RECEIVED, answered at once. Data on the SYN is not kept (and not acknowledged): the peer repeats it
 /// when the handshake is over.
-void TcpEngine::add_syn_entry(const Segment& segment, std::uint64_t hash, TcpListener& listener) {
+void TcpEngine::add_syn_entry(const Segment& segment, bool v4, std::uint64_t hash, TcpListener& listener) {
   // What only reads comes first, so that the compiler need not load the tuple again.
-  InitialNumbers first = passive_.numbers(segment.key, now_);
-  const SynOptions options = negotiate(segment);
+  InitialNumbers first = passive_.numbers(segment.key, v4, now_);
   const std::uint32_t i = syn_.add(segment.key);
   if (i == kNone || !table_.insert(hash, make_ref(RefKind::kSyn, i))) [[unlikely]] {
     if (i != kNone) syn_.remove(i);
@@ -83,7 +83,7 @@ void TcpEngine::add_syn_entry(const Segment& segment, std::uint64_t hash, TcpLis
   entry.irs = segment.seq;
   entry.iss = first.iss;
   entry.ts_offset = config_.tcp.timestamps ? first.timestamp_offset : 0;
-  entry.options = options;
+  negotiate(segment, v4, entry.options);
   entry.window = segment.window;
   entry.listener = static_cast<std::uint8_t>(&listener - listeners_.data());
   entry.sent_us = now_us_;
@@ -92,21 +92,22 @@ void TcpEngine::add_syn_entry(const Segment& segment, std::uint64_t hash, TcpLis
 }
 
 /// What both ends put on their SYN decides what the connection uses (RFC 9293 3.1, RFC 7323 2.2 and 3.2, RFC 2018 2).
-SynOptions TcpEngine::negotiate(const Segment& segment) const {
-  const bool v4 = segment.key.is_v4();
-  // The scale and the timestamp count only with their flag.
-  SynOptions options{segment.ts_value, 0, static_cast<std::uint8_t>(segment.options & passive_.options()),
-                     segment.window_scale};
-  if (!v4) options.flags |= kSynV6;
+void TcpEngine::negotiate(const Segment& segment, bool v4, SynOptions& options) const {
+  unsigned flags = (segment.options & passive_.options()) | (v4 ? 0u : unsigned{kSynV6});
   if ((segment.flags & (kEce | kCwr)) != 0 && ecn_agreed(segment, config_.tcp)) [[unlikely]]
-    options.flags |= kSynEcn;
+    flags |= kSynEcn;
   // RFC 9293 3.7.1 (MUST-15, MUST-16), RFC 6691: the option counts no options, and without it 536 or 1220 holds. Below
   // 64 it is a way to make us send headers only.
-  std::uint16_t mss = v4 ? 536 : 1220;
-  if (segment.has_option(kOptMss)) mss = std::max<std::uint16_t>(segment.mss, 64);
-  mss = std::min(mss, v4 ? config_.mss_v4 : config_.mss_v6);
-  options.mss = options.has(kSynTimestamps) ? static_cast<std::uint16_t>(mss - 12) : mss;
-  return options;
+  unsigned mss = v4 ? 536 : 1220;
+  if (segment.has_option(kOptMss)) [[likely]]
+    mss = std::max<unsigned>(segment.mss, 64);
+  mss = std::min<unsigned>(mss, passive_.syn_ack(!v4).mss);
+  if ((flags & kSynTimestamps) != 0) mss -= 12;
+  options.mss = static_cast<std::uint16_t>(mss);
+  options.flags = static_cast<std::uint8_t>(flags);
+  // These two count only with their flag.
+  options.send_shift = segment.window_scale;
+  options.ts_recent = segment.ts_value;
 }
 
 void TcpEngine::apply_options(std::uint32_t index, const SynOptions& options) {

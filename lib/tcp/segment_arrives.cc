@@ -38,37 +38,8 @@ class SeenHashes {
 
 }  // namespace
 
-void TcpEngine::receive_burst(std::span<const Segment> segments) {
-  std::array<std::uint64_t, kMaxBurst> hashes;
-  std::array<std::uint32_t, kMaxBurst> refs;
-  counters_.add(TcpCounter::kSegmentsIn, segments.size());
-  for (std::size_t base = 0; base < segments.size(); base += kMaxBurst) {
-    const std::size_t n = std::min<std::size_t>(kMaxBurst, segments.size() - base);
-    for (std::size_t i = 0; i < n; ++i) hashes[i] = hash_of(segments[base + i].key);
-    table_.find_burst(
-        std::span<const std::uint64_t>(hashes.data(), n), std::span<std::uint32_t>(refs.data(), n),
-        [this](std::uint32_t ref) { prefetch_entry(ref); },
-        [&](unsigned i, std::uint32_t ref) { return matches(ref, segments[base + i].key); });
-    if (last_cookie_.sent && tick_ - last_cookie_.tick <= 1) [[unlikely]] {
-      // While cookies are sent, the next SYNs are likely to be answered with some.
-      syn_hashes_.prepare(segments.subspan(base, n), {refs.data(), n}, config_.isn_key, cookies_.key_at(wall_ms()));
-    } else {
-      syn_hashes_.forget();
-    }
-    SeenHashes seen;
-    const std::uint64_t evictions = evictions_;
-    for (std::size_t i = 0; i < n; ++i) {
-      const Segment& segment = segments[base + i];
-      // An earlier segment of this burst may have opened or closed this very connection, or taken its place.
-      if (seen.insert(hashes[i]) || evictions != evictions_) [[unlikely]] {
-        refs[i] = table_.find(hashes[i], [&](std::uint32_t ref) { return matches(ref, segment.key); });
-      }
-      segment_arrives(segment, hashes[i], refs[i]);
-    }
-  }
-}
-
-void TcpEngine::segment_arrives(const Segment& segment, std::uint64_t hash, std::uint32_t ref) {
+[[gnu::always_inline]] inline void TcpEngine::segment_arrives(const Segment& segment, std::uint64_t hash,
+                                                              std::uint32_t ref) {
   if (ref == kNone) {
     TcpListener* listener = find_listener(segment.key);
     if (listener == nullptr) {
@@ -102,6 +73,36 @@ void TcpEngine::segment_arrives(const Segment& segment, std::uint64_t hash, std:
       if (!lane_opens(index, segment, hash)) [[unlikely]]
         syn_received_arrives(index, segment, hash);
       break;
+  }
+}
+
+void TcpEngine::receive_burst(std::span<const Segment> segments) {
+  std::array<std::uint64_t, kMaxBurst> hashes;
+  std::array<std::uint32_t, kMaxBurst> refs;
+  counters_.add(TcpCounter::kSegmentsIn, segments.size());
+  for (std::size_t base = 0; base < segments.size(); base += kMaxBurst) {
+    const std::size_t n = std::min<std::size_t>(kMaxBurst, segments.size() - base);
+    for (std::size_t i = 0; i < n; ++i) hashes[i] = hash_of(segments[base + i].key);
+    table_.find_burst(
+        std::span<const std::uint64_t>(hashes.data(), n), std::span<std::uint32_t>(refs.data(), n),
+        [this](std::uint32_t ref) { prefetch_entry(ref); },
+        [&](unsigned i, std::uint32_t ref) { return matches(ref, segments[base + i].key); });
+    if (last_cookie_.sent && tick_ - last_cookie_.tick <= 1) [[unlikely]] {
+      // While cookies are sent, the next SYNs are likely to be answered with some.
+      syn_hashes_.prepare(segments.subspan(base, n), {refs.data(), n}, config_.isn_key, cookies_.key_at(wall_ms()));
+    } else {
+      syn_hashes_.forget();
+    }
+    SeenHashes seen;
+    const std::uint64_t evictions = evictions_;
+    for (std::size_t i = 0; i < n; ++i) {
+      const Segment& segment = segments[base + i];
+      // An earlier segment of this burst may have opened or closed this very connection, or taken its place.
+      if (seen.insert(hashes[i]) || evictions != evictions_) [[unlikely]] {
+        refs[i] = table_.find(hashes[i], [&](std::uint32_t ref) { return matches(ref, segment.key); });
+      }
+      segment_arrives(segment, hashes[i], refs[i]);
+    }
   }
 }
 
@@ -163,7 +164,9 @@ void TcpEngine::syn_sent_arrives(std::uint32_t index, const Segment& segment) {
   hot.rcv_adv = hot.rcv_nxt;
   work.last_ack_sent = hot.rcv_nxt;
   cold.last_heard_tick = tick_;
-  apply_options(index, negotiate(segment));
+  SynOptions options;
+  negotiate(segment, segment.key.is_v4(), options);
+  apply_options(index, options);
   if (segment.has_option(kOptUserTimeout)) accept_user_timeout(index, segment);
   hot.snd_wnd = segment.window;
   cold.max_snd_wnd = hot.snd_wnd;

@@ -88,7 +88,8 @@ class SynCache {
   /// Whether `i` is an entry; an entry always has its timer running, except between its expiry and what follows.
   [[nodiscard]] bool alive(std::uint32_t i) const { return wheel_.armed(i); }
 
-  /// A new entry for `key` with everything else zero; kNone when the cache is full. arm() must follow.
+  /// A new entry for `key`, sent once; all else is the caller's to fill in. kNone when the cache is full. arm() must
+  /// follow.
   [[nodiscard]] std::uint32_t add(const FlowKey& key);
   void remove(std::uint32_t i) {
     wheel_.cancel(i);
