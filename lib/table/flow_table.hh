@@ -97,7 +97,9 @@ class FlowTable {
     const std::uint32_t first = home(hash);
     std::uint32_t index = first;
     unsigned free_slots = match(bucket(index), kEmptyTag);
-    for (std::uint32_t probe = 1; free_slots == 0; ++probe) {
+    for (std::uint32_t probe = 1;; ++probe) {
+      if (free_slots != 0) [[likely]]
+        break;
       if (probe == probe_limit_) return false;
       index = next(index);
       free_slots = match(bucket(index), kEmptyTag);

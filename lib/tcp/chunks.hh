@@ -25,6 +25,9 @@
 namespace tidegate {
 
 inline constexpr std::uint32_t kChunkBytes = 2048;
+[[nodiscard]] constexpr std::uint32_t blocks_for(std::size_t octets) {
+  return static_cast<std::uint32_t>((octets + kChunkBytes - 1) / kChunkBytes);
+}
 
 struct Chunk {
   const std::uint8_t* data = nullptr;
@@ -68,15 +71,19 @@ class ChunkPool {
   [[nodiscard]] bool may_take(Share share, std::uint32_t count, std::uint32_t promised) const {
     const std::uint32_t free = free_blocks();
     const std::uint32_t eighth = blocks_pool_.capacity() / 8;
-    const std::uint32_t sent = blocks_pool_.in_use() - received_;
     switch (share) {
       case Share::kPromised:
         return free >= count;
       case Share::kSendFirst:
         return free >= count + std::max(promised, eighth > received_ ? eighth - received_ : 0);
-      case Share::kDelivery:
+      case Share::kDelivery: {
         // As much again for what the service may want to send in answer.
-        return free >= 2 * (promised + count) + (eighth > sent ? eighth - sent : 0);
+        const std::uint32_t wanted = 2 * (promised + count);
+        if (free >= wanted + eighth) [[likely]]
+          return true;
+        const std::uint32_t sent = blocks_pool_.in_use() - received_;
+        return free >= wanted + (eighth > sent ? eighth - sent : 0);
+      }
       case Share::kSend:
       case Share::kReceive:
         return free >= count + promised + 2 * eighth;

@@ -3,12 +3,6 @@
 namespace tidegate {
 namespace {
 
-std::uint32_t initial_window(const TcbHot& hot, const TcpConfig& config) {
-  const std::uint32_t mss = hot.mss;
-  // RFC 6928: min(10 * MSS, max(2 * MSS, 14600)).
-  return std::min<std::uint32_t>(config.initial_window_segments * mss, std::max<std::uint32_t>(2 * mss, 14'600));
-}
-
 /// RFC 3168 6.1.2: any reduction is told with the next new data.
 void tell_peer(TcbHot& hot) {
   if (hot.has(kTcbEcn)) hot.set(kTcbCwrDue);
@@ -43,8 +37,8 @@ bool reduced_by_ecn(const CongestionFlow& flow) {
 
 void congestion_start(TcbHot& hot, TcbCold& cold, const TcpConfig& config) {
   // RFC 5681 3.1: one segment if the SYN or SYN-ACK was lost.
-  cold.cwnd = hot.has(kTcbSynRetransmitted) ? hot.mss : initial_window(hot, config);
-  cold.ssthresh = 0x7fff'ffff;
+  cold.cwnd = hot.has(kTcbSynRetransmitted) ? hot.mss : initial_window(hot.mss, config);
+  cold.ssthresh = kFirstSsthresh;
   cold.duplicate_acks = 0;
 }
 
@@ -140,7 +134,7 @@ void congestion_restart(const CongestionFlow& flow, std::uint32_t idle_ms) {
   TcbCold& cold = flow.cold;
   if (flow.state != nullptr) cubic_pause(flow.state->cubic, flow.now_ms);
   if (idle_ms <= cold.rto_ms) return;
-  const std::uint32_t restart = initial_window(flow.hot, flow.config);
+  const std::uint32_t restart = initial_window(flow.hot.mss, flow.config);
   if (cold.cwnd > restart) {
     // Slow start leads back to near where it was (RFC 2861 3, Linux's tcp_current_ssthresh).
     cold.ssthresh = std::max(cold.ssthresh, cold.cwnd / 4 * 3);

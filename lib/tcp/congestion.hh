@@ -37,6 +37,13 @@ struct CongestionFlow {
   [[nodiscard]] bool cubic() const { return state != nullptr && algorithm == TcpConfig::Congestion::kCubic; }
 };
 
+inline constexpr std::uint32_t kFirstSsthresh = 0x7fff'ffff;
+
+/// RFC 6928: min(10 * MSS, max(2 * MSS, 14600)).
+[[nodiscard]] inline std::uint32_t initial_window(std::uint32_t mss, const TcpConfig& config) {
+  return std::min<std::uint32_t>(config.initial_window_segments * mss, std::max<std::uint32_t>(2 * mss, 14'600));
+}
+
 /// The connection exists.
 void congestion_start(TcbHot& hot, TcbCold& cold, const TcpConfig& config);
 

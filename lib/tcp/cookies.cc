@@ -29,7 +29,7 @@ bool TcpEngine::cookies_wanted(TcpListener& listener) {
   const TcpConfig& tcp = config_.tcp;
   if (tcp.syn_cookies != SynCookieMode::kAuto) return tcp.syn_cookies == SynCookieMode::kAlways;
   SynPressure& pressure = listener.pressure;
-  if (!pressure.on) {
+  if (!pressure.on) [[likely]] {
     const std::uint64_t filled = std::uint64_t{listener.syn_received} * 100;
     const bool full = filled >= std::uint64_t{listener.backlog} * tcp.syn_cookie_start_percent || syn_.full();
     if (!full) return false;
@@ -62,17 +62,17 @@ std::uint32_t TcpEngine::listeners_on_cookies() const {
 
 /// The cookie's SYN-ACK to who says what this one says.
 void TcpEngine::learn_cookie(const Segment& segment, std::uint64_t said, std::uint8_t dscp) {
-  SynOptions options = negotiate(segment);
+  const bool v4 = segment.key.is_v4();
+  SynOptions options;
+  negotiate(segment, v4, options);
   const bool timestamps = options.has(kSynTimestamps);
   // Without, there is nowhere to keep them, so they are not agreed to.
   if (!timestamps) options.flags = 0;
-  const bool v4 = segment.key.is_v4();
   last_cookie_.said = said;
   last_cookie_.mss_choice = SynCookies::mss_choice(v4, options.mss + (timestamps ? 12u : 0u));
   last_cookie_.options = options;
-  last_cookie_.segment = SegmentOut{};
-  last_cookie_.segment.dscp = dscp;
   fill_syn_ack(v4, options, last_cookie_.segment);
+  last_cookie_.segment.dscp = dscp;
 }
 
 /// A SYN-ACK for which nothing is kept. It is never repeated: the peer repeats its SYN.

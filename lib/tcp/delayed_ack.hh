@@ -23,24 +23,31 @@ enum AckMode : std::uint8_t {
   kAckAnswerable = 0x80,
 };
 
+inline constexpr std::uint32_t kMostQuickAcks = 16;
+
 /// The connection begins, or goes on after a pause: enough quick ACKs for a peer in slow start to fill half our window,
 /// at least 2 and at most what is configured.
-inline void ack_quickly(const TcbHot& hot, TcbCold& cold, const TcpConfig& config) {
-  constexpr std::uint32_t kMost = 16;
-  const std::uint32_t two = 2u * std::max<std::uint32_t>(hot.mss, 1);
+inline void ack_quickly(std::uint16_t mss, TcbCold& cold, const TcpConfig& config) {
+  const std::uint32_t two = 2u * std::max<std::uint32_t>(mss, 1);
   // Nearly always more than enough; a division would take longer than all the rest.
-  const std::uint32_t segments =
-      config.receive_buffer_bytes >= kMost * two ? kMost : std::max(config.receive_buffer_bytes / two, 2u);
+  const std::uint32_t segments = config.receive_buffer_bytes >= kMostQuickAcks * two
+                                     ? kMostQuickAcks
+                                     : std::max(config.receive_buffer_bytes / two, 2u);
   const unsigned count = std::min<unsigned>(segments, config.quick_acks);
   if (count > (cold.ack_mode & kAckQuickMask))
     cold.ack_mode = static_cast<std::uint8_t>((cold.ack_mode & ~kAckQuickMask) | count);
 }
 
 /// Data in order has arrived: whether its ACK must leave now. More than one full segment is acknowledged at once.
-[[nodiscard]] inline bool ack_now(const TcbHot& hot, TcbCold& cold, const TcbWork& work, const TcpConfig& config) {
+/// `unacknowledged`: octets of ours beyond the last ACK.
+[[nodiscard]] inline bool ack_now(std::uint32_t unacknowledged, std::uint16_t mss, TcbCold& cold,
+                                  const TcpConfig& config) {
   cold.ack_mode |= kAckAnswerable;
   const bool quick = (cold.ack_mode & kAckQuickMask) != 0 && (cold.ack_mode & kAckPingpong) == 0;
-  return quick || config.delayed_ack_ms == 0 || static_cast<std::uint32_t>(hot.rcv_nxt - work.last_ack_sent) > hot.mss;
+  return quick || config.delayed_ack_ms == 0 || unacknowledged > mss;
+}
+[[nodiscard]] inline bool ack_now(const TcbHot& hot, TcbCold& cold, const TcbWork& work, const TcpConfig& config) {
+  return ack_now(static_cast<std::uint32_t>(hot.rcv_nxt - work.last_ack_sent), hot.mss, cold, config);
 }
 
 /// A segment with an ACK leaves.

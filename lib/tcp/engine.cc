@@ -87,11 +87,16 @@ TcpEngine::TcpEngine(const TcpEngineConfig& config, Instant start, DropCounters&
       time_wait4_(config.time_wait, two_msl_ticks(config.tcp), 0, memory),
       time_wait6_(config.time_wait_v6, two_msl_ticks(config.tcp), 0, memory),
       syn_(config.syn_received, 0, memory),
+      passive_(config),
       cookies_(cookie_keys(config), std::max<std::uint32_t>(config.tcp.syn_cookie_rotation_ms, 1)),
       path_mtus_(config.table_key, memory) {
   TG_CHECK(config.connections <= kRefIndexMask && config.time_wait <= kRefIndexMask);
   default_settings_ = settings_of(config.tcp);
   if (config.tcp.window_scaling) receive_shift_ = shift_for(config.tcp.receive_buffer_bytes);
+  for (const bool v6 : {false, true}) {
+    passive_.syn_ack(v6).window_scale = receive_shift_;
+    offer_user_timeout(config.tcp.user_timeout_ms, passive_.syn_ack(v6));
+  }
   if (config.tcp.pacing == TcpConfig::Pacing::kOn) {
     pacer_ = config.pacer.on() ? config.pacer : Pacer{pace_by_window, pace_by_window_sent, nullptr};
   }
@@ -209,11 +214,7 @@ std::uint32_t TcpEngine::allocate_tcb(const FlowKey& key, SeqNum iss, std::uint3
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   if (v6) {
-    AddressPairV6& addresses = pairs_[pair];
-    addresses.local_hi = key.local.hi;
-    addresses.local_lo = key.local.lo;
-    addresses.remote_hi = key.remote.hi;
-    addresses.remote_lo = key.remote.lo;
+    pairs_[pair].set(key);
     hot.local_address = pair;
     hot.remote_address = pair;
     hot.flags = kTcbV6 | kTcbSynUnacked;
@@ -254,7 +255,7 @@ void TcpEngine::free_unused(std::uint32_t index) {
 
 /// An active open.
 std::uint32_t TcpEngine::create(const FlowKey& key, std::uint64_t hash, TcpState from, TcpState to) {
-  const InitialNumbers first = initial_numbers(config_.isn_key, key, now_);
+  const InitialNumbers first = passive_.numbers(key, key.is_v4(), now_);
   const std::uint32_t index = allocate_tcb(key, first.iss, config_.tcp.timestamps ? first.timestamp_offset : 0);
   if (index == kNone) return kNone;
   TcbHot& hot = hot_[index];
@@ -275,16 +276,22 @@ void TcpEngine::mark_dirty(std::uint32_t index) {
   dirty_.push(index);
 }
 
+Event* TcpEngine::new_events(std::size_t n) {
+  TG_CHECK(n_events_ + n <= kMaxEvents);
+  Event* const first = events_ + n_events_;
+  n_events_ += n;
+  return first;
+}
+
 void TcpEngine::push_event(std::uint32_t index, EventType type, std::span<const std::uint8_t> data,
                            CloseReason reason) {
-  TG_CHECK(n_events_ < kMaxEvents);
   const TcbHot& hot = hot_[index];
-  event_buffers_[event_buffer_][n_events_++] = Event{type, reason, hot.service, id_of(index), hot.user, data, 0};
+  *new_events(1) = Event{type, reason, hot.service, id_of(index), hot.user, data, 0};
 }
 
 std::span<Event> TcpEngine::take_events() {
   // kClosed is any connection's last event, so the dead are told of after everything else that happened in this burst.
-  Event* const events = event_buffers_[event_buffer_].data();
+  Event* const events = events_;
   std::size_t n = n_events_;
   std::uint32_t dying = dying_head_;
   std::uint32_t dead = dead_head_;
@@ -301,7 +308,7 @@ std::span<Event> TcpEngine::take_events() {
   dying_head_ = dying;
   if (dying == kNone) dying_tail_ = kNone;
   dead_head_ = dead;
-  event_buffer_ ^= 1u;
+  events_ = event_buffers_[events == event_buffers_[0].data() ? 1 : 0].data();
   n_events_ = 0;
   return {events, n};
 }

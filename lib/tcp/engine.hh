@@ -33,6 +33,7 @@
 #include "tcp/extra.hh"
 #include "tcp/intent.hh"
 #include "tcp/pacing.hh"
+#include "tcp/passive.hh"
 #include "tcp/path_mtu.hh"
 #include "tcp/scoreboard.hh"
 #include "tcp/syn_cache.hh"
@@ -217,6 +218,7 @@ class TcpEngine {
   [[nodiscard]] CongestionFlow flow_with_state(std::uint32_t index);
   [[nodiscard]] ConnectionId id_of(std::uint32_t index) const { return {index, hot_[index].generation}; }
   void mark_dirty(std::uint32_t index);
+  [[nodiscard]] Event* new_events(std::size_t n);
   void push_event(std::uint32_t index, EventType type, std::span<const std::uint8_t> data = {},
                   CloseReason reason = CloseReason::kNormal);
   void drop(Drop reason) { drops_.add(reason); }
@@ -240,7 +242,8 @@ class TcpEngine {
   [[nodiscard]] bool fits_lane(const TcbHot&, const TcbCold&, const TcbWork&, const Segment& segment) const;
   bool lane_arrives(std::uint32_t index, const Segment& segment);
   bool lane_last(std::uint32_t index, const Segment& segment, std::uint64_t hash);
-  bool lane_handshake(std::uint32_t index, const Segment& segment);
+  [[nodiscard]] bool fits_opening(const SynEntry& entry, const Segment& segment) const;
+  bool lane_opens(std::uint32_t entry, const Segment& segment, std::uint64_t hash);
   bool lane_output(std::uint32_t index);
 
   // acknowledge.cc: what an acceptable ACK does
@@ -278,17 +281,15 @@ class TcpEngine {
   void remss(std::uint32_t index, std::uint16_t mss);
   // listen.cc: passive opens, until their handshake is over
   void listen_arrives(const Segment& segment, std::uint64_t hash, TcpListener& listener);  // 3.10.7.2
-  void answer_syn(const Segment& segment, std::uint64_t hash, TcpListener& listener);
-  [[nodiscard]] bool entry_available(const TcpListener& listener) const;
-  [[gnu::noinline]] void add_syn_entry(const Segment& segment, std::uint64_t hash, TcpListener& listener);
+  void answer_syn(const Segment& segment, bool v4, std::uint64_t hash, TcpListener& listener);
+  void add_syn_entry(const Segment& segment, bool v4, std::uint64_t hash, TcpListener& listener);
   void syn_received_arrives(std::uint32_t entry, const Segment& segment, std::uint64_t hash);  // 3.10.7.4
-  [[nodiscard]] bool tcb_available(const FlowKey& key);
-  [[nodiscard]] SynOptions negotiate(const Segment& segment) const;
+  [[nodiscard]] bool tcb_available(bool v4);
+  void negotiate(const Segment& segment, bool v4, SynOptions& options) const;
   void apply_options(std::uint32_t index, const SynOptions& options);
-  [[nodiscard]] std::uint16_t syn_window() const;
   [[nodiscard]] TxIntent& bare_intent(const FlowKey& key, SeqNum seq, SeqNum ack, unsigned flags, std::uint8_t dscp);
   void fill_syn_ack(bool v4, const SynOptions& options, SegmentOut& out) const;
-  void send_syn_ack(const SynEntry& entry);
+  void send_syn_ack(const FlowKey& key, const SynEntry& entry, std::uint8_t dscp);
   void send_syn_received_ack(const SynEntry& entry);
   void answer_syn_received(std::uint32_t entry, const Segment& segment);
   [[nodiscard]] std::uint32_t make_passive(const FlowKey& key, SeqNum irs, SeqNum iss, std::uint32_t ts_offset,
@@ -462,6 +463,7 @@ class TcpEngine {
   TimeWaitStore<TimeWaitEntry4> time_wait4_;
   TimeWaitStore<TimeWaitEntry6> time_wait6_;
   SynCache syn_;
+  PassiveOpens passive_;
   SynCookies cookies_;
   SynHashes syn_hashes_;
   LastCookie last_cookie_;
@@ -472,22 +474,20 @@ class TcpEngine {
 
   std::optional<SeqNum> iss_floor_;
   /// Dead connections whose kClosed is still to be told, oldest first, and those that finish() may free.
-  std::uint32_t dying_head_ = kNone;
-  std::uint32_t dying_tail_ = kNone;
+  std::uint32_t dying_head_ = kNone, dying_tail_ = kNone;
   std::uint32_t dead_head_ = kNone;
   Tick limit_window_ = 0;
-  bool limits_running_ = false;
-  bool resume_allowed_ = false;
+  bool limits_running_ = false, resume_allowed_ = false;
   std::array<AnswerMark, kAnswerMarks> answer_marks_{};
   PathMtuCache path_mtus_;
   /// abort_all() was called: the next output() resets the handshakes too.
   bool abort_handshakes_ = false;
-  std::uint32_t challenges_left_ = 0;
-  std::uint32_t resets_left_ = 0;
+  std::uint32_t challenges_left_ = 0, resets_left_ = 0;
 
   static constexpr std::size_t kMaxEvents = 512;
   std::array<std::array<Event, kMaxEvents>, 2> event_buffers_;
-  unsigned event_buffer_ = 0;
+  /// The one that is being filled.
+  Event* events_ = event_buffers_[0].data();
   std::size_t n_events_ = 0;
 
   std::uint64_t lane_segments_ = 0;

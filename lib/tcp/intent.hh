@@ -46,9 +46,8 @@ class IntentQueue {
     if (++next_ == intents_.data() + kCapacity) flush();
   }
   void flush() {
-    const auto count = static_cast<unsigned>(next_ - intents_.data());
-    if (count == 0) return;
-    sink_(context_, intents_.data(), count);
+    if (next_ == intents_.data()) return;
+    sink_(context_, intents_.data(), static_cast<unsigned>(next_ - intents_.data()));
     next_ = intents_.data();
   }
 

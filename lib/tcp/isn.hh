@@ -18,7 +18,7 @@ struct InitialNumbers {
 
 /// `hash` is siphash24() of the tuple.
 [[nodiscard]] inline InitialNumbers initial_numbers(std::uint64_t hash, Instant now) {
-  const auto clock = static_cast<std::uint32_t>(now.as_ns() / 4000);
+  const auto clock = static_cast<std::uint32_t>(static_cast<std::uint64_t>(now.as_ns()) / 4000);
   return {SeqNum(clock + static_cast<std::uint32_t>(hash)), static_cast<std::uint32_t>(hash >> 32)};
 }
 

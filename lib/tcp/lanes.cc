@@ -182,37 +182,125 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
   return true;
 }
 
-/// The ACK that ends a passive open's handshake, on the Tcb it has just made (SYN-RECEIVED): nothing is in flight and
-/// nothing queued. The caller has found SEG.ACK to be ISS+1. What 3.10.7.4 does here, and nothing else.
-[[gnu::flatten]] bool TcpEngine::lane_handshake(std::uint32_t index, const Segment& segment) {
-  TcbHot& hot = hot_[index];
-  TcbCold& cold = cold_[index];
-  if ((segment.flags & ~kPsh) != kAck || segment.seq != hot.rcv_nxt || segment.ack != hot.snd_max) return false;
-  if (segment.ecn == 3 || segment.sack_count != 0 || segment.has_option(kOptUserTimeout)) return false;
+/// Whether the ACK of a handshake needs no more than the lane does: neither SYN nor SYN-ACK had to be repeated, what
+/// comes with it lies in the window from its left edge on, and there is room for all of it. Each refusal is marked: of
+/// so many in a row the compiler would conclude that nothing ever gets past them.
+inline bool TcpEngine::fits_opening(const SynEntry& entry, const Segment& segment) const {
+  const SynOptions options = entry.options;
   const std::uint32_t len = segment.payload_len;
-  if (len > static_cast<std::uint32_t>(hot.rcv_adv - hot.rcv_nxt)) return false;
-  if (segment.has_option(kOptTimestamps) != hot.has(kTcbTimestamps)) return false;
-  if (hot.has(kTcbTimestamps)) {
-    if (timestamp_before(segment.ts_value, cold.ts_recent)) return false;
-    cold.ts_recent = segment.ts_value;
-    cold.ts_recent_age = timestamp_age(now_ms_);
-  }
-  ++lane_segments_;
-  if (hot.has(kTcbTiming) && !hot.has(kTcbSynRetransmitted)) rtt_sample(cold, now_us_ - cold.rtt_start_us, config_.tcp);
-  hot.clear(kTcbTiming);
-  hot.snd_una = hot.snd_nxt = segment.ack;
-  hot.snd_wnd = static_cast<std::uint32_t>(segment.window) << hot.send_shift();
-  cold.max_snd_wnd = std::max(cold.max_snd_wnd, hot.snd_wnd);
+  if ((segment.flags & ~kPsh) != kAck || segment.ecn == kEcnCe || segment.sack_count != 0) [[unlikely]]
+    return false;
+  if (segment.seq != entry.rcv_nxt() || segment.ack != entry.iss + 1 || len > passive_.syn_window()) [[unlikely]]
+    return false;
+  if (entry.retransmits != 0 || options.has(kSynAnsweredTwice)) [[unlikely]]
+    return false;
+  if ((segment.options & (kOptTimestamps | kOptUserTimeout)) != (options.flags & kSynTimestamps)) [[unlikely]]
+    return false;
+  if (options.has(kSynTimestamps) && timestamp_before(segment.ts_value, options.ts_recent)) [[unlikely]]
+    return false;
+  if (!listeners_[entry.listener].has_room() || path_mtus_.learnt() || works_.scarce()) [[unlikely]]
+    return false;
+  if (len > 0 && !chunks_.may_take(ChunkPool::Share::kDelivery, blocks_for(len), promised_blocks_)) [[unlikely]]
+    return false;
+  if (pool_.in_use() == pool_.capacity()) [[unlikely]]
+    return false;
+  return !options.has(kSynV6) || pool_v6_.in_use() < pool_v6_.capacity();
+}
+
+/// The ACK that ends a passive open's handshake, mostly with the request in it: from the entry straight to a Tcb in
+/// ESTABLISHED. What promote() and 3.10.7.4 do here, and nothing else; each field is stored once.
+[[gnu::flatten]] bool TcpEngine::lane_opens(std::uint32_t i, const Segment& segment, std::uint64_t hash) {
+  const SynEntry& entry = syn_[i];
+  if (!passive_.lane() || !fits_opening(entry, segment)) [[unlikely]]
+    return false;
+  const TcpConfig& tcp = config_.tcp;
+  const SynOptions options = entry.options;
+  const std::uint32_t len = segment.payload_len;
+  const std::uint16_t mss = options.mss;
+  TcpListener& listener = listeners_[entry.listener];
+  listener.take_room();
+  --listener.syn_received;
+  const std::uint32_t index = pool_.allocate();
+  const std::uint32_t block = works_.allocate_of_many(index);
+
+  TcbCold& cold = cold_[index];
+  cold.rtt_start_us = entry.sent_us;
+  rtt_reset(cold, tcp);
+  rtt_sample(cold, now_us_ - entry.sent_us, tcp);
+  cold.cwnd = initial_window(mss, tcp);
+  cold.ssthresh = kFirstSsthresh;
+  cold.recover = segment.ack - 1;
   cold.snd_wl1 = segment.seq;
-  established(index);
-  if (len == 0) return true;
-  if (accept_in_order(index, segment.payload, len)) {
-    schedule_ack(index);
-  } else {
-    drop(Drop::kTcpReceiveBufferFull);
-    hot.set(kTcbAckNow);
-    mark_dirty(index);
+  const unsigned shift = options.has(kSynWindowScale) ? options.send_shift : 0u;
+  const std::uint32_t snd_wnd = std::uint32_t{segment.window} << shift;
+  cold.max_snd_wnd = std::max<std::uint32_t>(entry.window, snd_wnd);
+  const bool timestamps = options.has(kSynTimestamps);
+  cold.ts_recent = timestamps ? segment.ts_value : 0;
+  cold.ts_recent_age = timestamps ? timestamp_age(now_ms_) : std::uint16_t{0};
+  cold.ts_offset = entry.ts_offset;
+  cold.last_heard_tick = tick_;
+  cold.life_tick = 0;
+  cold.extra = kNone;
+  cold.timers = cold.retransmits = cold.duplicate_acks = cold.probes = cold.close_reason = 0;
+  cold.ack_mode = passive_.first_ack_mode(mss, tcp);
+  std::uint32_t flags = kTcbAnnounced | (options.flags & kSynFlagsOfTcb);
+  bool ack_later = false;
+  if (len > 0) [[likely]] {
+    flags |= kTcbReadPending | kTcbDirty;
+    ack_later = !ack_now(len, mss, cold, tcp) && !default_settings_.quick_ack;
+    if (!ack_later) flags |= kTcbAckNow;
   }
+
+  TcbHot& hot = hot_[index];
+  if (options.has(kSynV6)) [[unlikely]] {
+    const std::uint32_t pair = pool_v6_.allocate();
+    pairs_[pair].set(segment.key);
+    hot.local_address = pair;
+    hot.remote_address = pair;
+  } else {
+    hot.local_address = segment.key.local.v4_value();
+    hot.remote_address = segment.key.remote.v4_value();
+  }
+  hot.ports = entry.ports;
+  const ConnectionId id{index, hot.generation + 1};  // odd: in use
+  hot.generation = id.generation;
+  hot.work = block;
+  works_[block].last_ack_sent = segment.seq;
+  hot.window_shifts =
+      options.has(kSynWindowScale) ? static_cast<std::uint8_t>((shift << 4) | receive_shift_) : std::uint8_t{0};
+  hot.mss = mss;
+  hot.snd_una = hot.snd_nxt = hot.snd_max = segment.ack;
+  hot.snd_wnd = snd_wnd;
+  hot.rcv_nxt = segment.seq + len;
+  hot.rcv_adv = segment.seq + passive_.syn_window();
+  hot.user = 0;
+  hot.path = 0;
+  const std::uint8_t service = listener.service;
+  hot.service = service;
+  hot.listener = entry.listener;
+  hot.flags = flags;
+  hot.state = TcpState::kEstablished;
+
+  table_.replace(hash, make_ref(RefKind::kSyn, i), make_ref(RefKind::kTcb, index));
+  syn_.remove_armed(i);
+  count_arrow(TcpState::kSynReceived, TcpState::kEstablished);
+  --in_state_[static_cast<std::size_t>(TcpState::kSynReceived)];
+  ++in_state_[static_cast<std::size_t>(TcpState::kEstablished)];
+  ++lane_segments_;
+  counters_.add(TcpCounter::kAccepted);
+  if (options.has(kSynEcn)) counters_.add(TcpCounter::kEcnConnections);
+  if (default_settings_.keepalive) [[unlikely]]
+    arm_life(index);
+  Event* const events = new_events(len > 0 ? 2 : 1);
+  events[0] = Event{EventType::kAccepted, CloseReason::kNormal, service, id, 0, {}, 0};
+  if (len == 0) [[unlikely]]
+    return true;
+  events[1] = Event{EventType::kReadable, CloseReason::kNormal, service, id, 0, {segment.payload, len}, 0};
+  promised_blocks_ += blocks_for(len);
+  counters_.add(TcpCounter::kDataOctetsIn, len);
+  dirty_.push(index);
+  if (ack_later) [[unlikely]]
+    arm(index, kTimerDelayedAck, tick_ + tcp.delayed_ack_ms);
   return true;
 }
 

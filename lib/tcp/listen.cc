@@ -10,56 +10,63 @@
 
 namespace tidegate {
 
-// 3.10.7.2
+// 3.10.7.2. What is likely is marked: what comes last here happens most, and the compiler would not guess it.
 [[gnu::flatten]] void TcpEngine::listen_arrives(const Segment& segment, std::uint64_t hash, TcpListener& listener) {
-  // First, an RST: it cannot be valid.
-  if (segment.has(kRst)) return drop(Drop::kTcpUnexpectedRst);
-  // Second, an ACK: unless it brings back a cookie, what it acknowledges was not sent from here.
-  if (segment.has(kAck)) {
-    if (!segment.has(kSyn) && cookies_expected()) return cookie_arrives(segment, hash, listener);
-    drop(Drop::kTcpBadAck);
-    return reply_reset(segment);
+  if ((segment.flags & (kRst | kAck | kSyn)) != kSyn) [[unlikely]] {
+    // First, an RST: it cannot be valid.
+    if (segment.has(kRst)) return drop(Drop::kTcpUnexpectedRst);
+    // Second, an ACK: unless it brings back a cookie, what it acknowledges was not sent from here.
+    if (segment.has(kAck)) {
+      if (!segment.has(kSyn) && cookies_expected()) return cookie_arrives(segment, hash, listener);
+      drop(Drop::kTcpBadAck);
+      return reply_reset(segment);
+    }
+    // Third, a SYN; fourth, anything else is dropped.
+    return drop(Drop::kTcpBadFlags);
   }
-  // Third, a SYN; fourth, anything else is dropped.
-  if (!segment.has(kSyn)) return drop(Drop::kTcpBadFlags);
-  if (draining_) return drop(Drop::kDraining);
+  if (draining_) [[unlikely]]
+    return drop(Drop::kDraining);
   // A handshake that could not end in a connection is not begun (Linux: a full accept queue).
-  if (!tcb_available(segment.key))
+  const bool v4 = segment.key.is_v4();
+  if (!tcb_available(v4)) [[unlikely]]
     return drop(works_.available(WorkPool::Purpose::kNewConnection) ? Drop::kConnectionTableFull
                                                                     : Drop::kWorkExhausted);
-  if (!listener.has_room()) {
+  if (!listener.has_room()) [[unlikely]] {
     counters_.add(TcpCounter::kBacklogDrops);
     return drop(Drop::kListenBacklogFull);
   }
-  answer_syn(segment, hash, listener);
+  answer_syn(segment, v4, hash, listener);
 }
 
-void TcpEngine::answer_syn(const Segment& segment, std::uint64_t hash, TcpListener& listener) {
+void TcpEngine::answer_syn(const Segment& segment, bool v4, std::uint64_t hash, TcpListener& listener) {
   // What takes over from TIME-WAIT has shown that its address is its own, and a cookie could not keep above the old
   // sequence numbers (RFC 9293 3.6.1): it gets an entry, beyond the backlog if need be, as on Linux.
-  if (iss_floor_) return add_syn_entry(segment, hash, listener);
-  if (cookies_wanted(listener)) return send_cookie(segment, listener);
-  if (entry_available(listener)) return add_syn_entry(segment, hash, listener);
-  counters_.add(TcpCounter::kBacklogDrops);
-  drop(Drop::kListenBacklogFull);
+  if (!iss_floor_) [[likely]] {
+    if (cookies_wanted(listener)) [[unlikely]]
+      return send_cookie(segment, listener);
+    if (listener.syn_received >= listener.backlog || syn_.full()) [[unlikely]] {
+      counters_.add(TcpCounter::kBacklogDrops);
+      return drop(Drop::kListenBacklogFull);
+    }
+  }
+  add_syn_entry(segment, v4, hash, listener);
 }
 
-bool TcpEngine::entry_available(const TcpListener& listener) const {
-  return listener.syn_received < listener.backlog && !syn_.full();
-}
-
-bool TcpEngine::tcb_available(const FlowKey& key) {
-  if (!works_.available(WorkPool::Purpose::kNewConnection)) [[unlikely]]
+bool TcpEngine::tcb_available(bool v4) {
+  if (!works_.available(WorkPool::Purpose::kNewConnection)) [[unlikely]] {
     reclaim_works();
-  if (!works_.available(WorkPool::Purpose::kNewConnection)) return false;
-  return pool_.in_use() < pool_.capacity() && (key.is_v4() || pool_v6_.in_use() < pool_v6_.capacity());
+    if (!works_.available(WorkPool::Purpose::kNewConnection)) return false;
+  }
+  return pool_.in_use() < pool_.capacity() && (v4 || pool_v6_.in_use() < pool_v6_.capacity());
 }
 
 /// LISTEN to SYN-RECEIVED, answered at once. Data on the SYN is not kept (and not acknowledged): the peer repeats it
 /// when the handshake is over.
-[[gnu::flatten]] void TcpEngine::add_syn_entry(const Segment& segment, std::uint64_t hash, TcpListener& listener) {
+void TcpEngine::add_syn_entry(const Segment& segment, bool v4, std::uint64_t hash, TcpListener& listener) {
+  // What only reads comes first, so that the compiler need not load the tuple again.
+  InitialNumbers first = passive_.numbers(segment.key, v4, now_);
   const std::uint32_t i = syn_.add(segment.key);
-  if (i == kNone || !table_.insert(hash, make_ref(RefKind::kSyn, i))) {
+  if (i == kNone || !table_.insert(hash, make_ref(RefKind::kSyn, i))) [[unlikely]] {
     if (i != kNone) syn_.remove(i);
     return drop(Drop::kConnectionTableFull);
   }
@@ -68,44 +75,39 @@ bool TcpEngine::tcb_available(const FlowKey& key) {
   count_arrow(TcpState::kListen, TcpState::kSynReceived);
   ++in_state_[static_cast<std::size_t>(TcpState::kSynReceived)];
 
-  SynEntry& entry = syn_[i];
-  entry.irs = segment.seq;
-  const InitialNumbers first = initial_numbers(config_.isn_key, segment.key, now_);
-  entry.iss = first.iss;
   // RFC 9293 3.6.1 and RFC 6191: a connection that takes over from TIME-WAIT starts above everything its predecessor
   // sent.
-  if (iss_floor_ && entry.iss <= *iss_floor_) entry.iss = *iss_floor_;
+  if (iss_floor_ && first.iss <= *iss_floor_) [[unlikely]]
+    first.iss = *iss_floor_;
+  SynEntry& entry = syn_[i];
+  entry.irs = segment.seq;
+  entry.iss = first.iss;
   entry.ts_offset = config_.tcp.timestamps ? first.timestamp_offset : 0;
-  entry.options = negotiate(segment);
+  negotiate(segment, v4, entry.options);
   entry.window = segment.window;
   entry.listener = static_cast<std::uint8_t>(&listener - listeners_.data());
   entry.sent_us = now_us_;
   syn_.arm(i, tick_ + config_.tcp.rto_initial_ms);
-  send_syn_ack(entry);
+  send_syn_ack(segment.key, entry, listener.dscp);
 }
 
 /// What both ends put on their SYN decides what the connection uses (RFC 9293 3.1, RFC 7323 2.2 and 3.2, RFC 2018 2).
-SynOptions TcpEngine::negotiate(const Segment& segment) const {
-  const TcpConfig& tcp = config_.tcp;
-  const bool v4 = segment.key.is_v4();
-  SynOptions options;
-  if (segment.has_option(kOptWindowScale) && tcp.window_scaling) {
-    options.flags |= kSynWindowScale;
-    options.send_shift = segment.window_scale;
-  }
-  if (segment.has_option(kOptTimestamps) && tcp.timestamps) {
-    options.flags |= kSynTimestamps;
-    options.ts_recent = segment.ts_value;
-  }
-  if (segment.has_option(kOptSackPermitted) && tcp.sack) options.flags |= kSynSack;
-  if (ecn_agreed(segment, tcp)) options.flags |= kSynEcn;
+void TcpEngine::negotiate(const Segment& segment, bool v4, SynOptions& options) const {
+  unsigned flags = (segment.options & passive_.options()) | (v4 ? 0u : unsigned{kSynV6});
+  if ((segment.flags & (kEce | kCwr)) != 0 && ecn_agreed(segment, config_.tcp)) [[unlikely]]
+    flags |= kSynEcn;
   // RFC 9293 3.7.1 (MUST-15, MUST-16), RFC 6691: the option counts no options, and without it 536 or 1220 holds. Below
   // 64 it is a way to make us send headers only.
-  std::uint16_t mss = v4 ? 536 : 1220;
-  if (segment.has_option(kOptMss)) mss = std::max<std::uint16_t>(segment.mss, 64);
-  mss = std::min(mss, v4 ? config_.mss_v4 : config_.mss_v6);
-  options.mss = options.has(kSynTimestamps) ? static_cast<std::uint16_t>(mss - 12) : mss;
-  return options;
+  unsigned mss = v4 ? 536 : 1220;
+  if (segment.has_option(kOptMss)) [[likely]]
+    mss = std::max<unsigned>(segment.mss, 64);
+  mss = std::min<unsigned>(mss, passive_.syn_ack(!v4).mss);
+  if ((flags & kSynTimestamps) != 0) mss -= 12;
+  options.mss = static_cast<std::uint16_t>(mss);
+  options.flags = static_cast<std::uint8_t>(flags);
+  // These two count only with their flag.
+  options.send_shift = segment.window_scale;
+  options.ts_recent = segment.ts_value;
 }
 
 void TcpEngine::apply_options(std::uint32_t index, const SynOptions& options) {
@@ -127,11 +129,6 @@ void TcpEngine::apply_options(std::uint32_t index, const SynOptions& options) {
   hot.mss = path_mss(index, static_cast<std::uint16_t>(std::min<unsigned>(options.mss, most)));
 }
 
-/// The window of a SYN-ACK, never scaled (RFC 7323 2.2).
-std::uint16_t TcpEngine::syn_window() const {
-  return static_cast<std::uint16_t>(std::min<std::uint32_t>(config_.tcp.receive_buffer_bytes, 65535));
-}
-
 /// A segment of a connection that has no Tcb yet; the caller fills in the rest and pushes it.
 TxIntent& TcpEngine::bare_intent(const FlowKey& key, SeqNum seq, SeqNum ack, unsigned flags, std::uint8_t dscp) {
   TxIntent& intent = intents_.next();
@@ -147,28 +144,28 @@ TxIntent& TcpEngine::bare_intent(const FlowKey& key, SeqNum seq, SeqNum ack, uns
   return intent;
 }
 
-/// What a SYN-ACK says, which echoes only what was offered; our timestamp is the caller's.
+/// What a SYN-ACK says, which echoes only what was offered; the numbers are the caller's, those of timestamps too.
 void TcpEngine::fill_syn_ack(bool v4, const SynOptions& options, SegmentOut& out) const {
-  out.flags = static_cast<std::uint8_t>(kSyn | kAck | (options.has(kSynEcn) ? unsigned{kEce} : 0u));
-  out.window = syn_window();
-  out.mss = v4 ? config_.mss_v4 : config_.mss_v6;
-  out.options = kOptMss;
-  if (options.has(kSynWindowScale)) {
-    out.options |= kOptWindowScale;
-    out.window_scale = receive_shift_;
-  }
-  if (options.has(kSynSack)) out.options |= kOptSackPermitted;
-  if (options.has(kSynTimestamps)) {
-    out.options |= kOptTimestamps;
-    out.ts_echo = options.ts_recent;
-  }
-  offer_user_timeout(config_.tcp.user_timeout_ms, out);
+  out = passive_.syn_ack(!v4);
+  out.options |= options.flags & kEchoedOptions;
+  if (options.has(kSynEcn)) [[unlikely]]
+    out.flags |= kEce;
 }
 
-void TcpEngine::send_syn_ack(const SynEntry& entry) {
-  TxIntent& intent = bare_intent(entry.key(), entry.iss, entry.rcv_nxt(), kSyn | kAck, listeners_[entry.listener].dscp);
-  fill_syn_ack(intent.key.is_v4(), entry.options, intent.segment);
-  intent.segment.ts_value = now_ms_ + entry.ts_offset;
+void TcpEngine::send_syn_ack(const FlowKey& key, const SynEntry& entry, std::uint8_t dscp) {
+  TxIntent& intent = intents_.next();
+  SegmentOut& out = intent.segment;
+  fill_syn_ack(!entry.options.has(kSynV6), entry.options, out);
+  out.seq = entry.iss;
+  out.ack = entry.rcv_nxt();
+  out.dscp = dscp;
+  // Written only with their option.
+  out.ts_value = now_ms_ + entry.ts_offset;
+  out.ts_echo = entry.options.ts_recent;
+  intent.key = key;
+  intent.tcb = kNone;
+  intent.chunk = kNone;
+  counters_.add(TcpCounter::kSegmentsOut);
   intents_.push();
 }
 
@@ -204,7 +201,7 @@ void TcpEngine::syn_received_arrives(std::uint32_t i, const Segment& segment, st
     if (!answer_allowed(handshake_mark(i))) return;
     entry.options.flags |= kSynAnsweredTwice;
     counters_.add(TcpCounter::kRetransmittedSegments);
-    return send_syn_ack(entry);
+    return send_syn_ack(entry.key(), entry, listeners_[entry.listener].dscp);
   }
   // First, the sequence number: PAWS (RFC 7323 5.3 R1), then the window the SYN-ACK has offered.
   if (entry.options.has(kSynTimestamps) && segment.has_option(kOptTimestamps) && !segment.has(kRst) &&
@@ -215,7 +212,7 @@ void TcpEngine::syn_received_arrives(std::uint32_t i, const Segment& segment, st
   // A SYN-ACK whose SYN is known is looked at for its ACK (figure 8); the Tcb strips it in the same way.
   const SeqNum seq = syn_again ? rcv_nxt : segment.seq;
   const std::uint32_t len = segment.seq_len() - (syn_again ? 1u : 0u);
-  const std::uint32_t window = syn_window();
+  const std::uint32_t window = passive_.syn_window();
   const bool acceptable = len == 0 ? seq.in_window(rcv_nxt, window + 1)
                                    : seq.in_window(rcv_nxt, window) || (seq + (len - 1)).in_window(rcv_nxt, window);
   if (!acceptable) {
@@ -253,7 +250,7 @@ void TcpEngine::syn_received_arrives(std::uint32_t i, const Segment& segment, st
     counters_.add(TcpCounter::kAcceptOverflow);
     return drop(room ? Drop::kConnectionTableFull : Drop::kListenBacklogFull);
   }
-  if (!config_.tcp.lanes || !lane_handshake(index, segment)) synchronized_arrives(index, segment);
+  synchronized_arrives(index, segment);
 }
 
 /// A Tcb of a passive open, as it stands when its SYN-ACK has been sent.
@@ -266,7 +263,7 @@ std::uint32_t TcpEngine::make_passive(const FlowKey& key, SeqNum irs, SeqNum iss
   hot.service = listeners_[listener].service;
   hot.listener = listener;
   hot.rcv_nxt = irs + 1;
-  hot.rcv_adv = hot.rcv_nxt + syn_window();
+  hot.rcv_adv = hot.rcv_nxt + passive_.syn_window();
   hot.snd_nxt = iss + 1;
   hot.snd_max = hot.snd_nxt;
   work_of(hot).last_ack_sent = hot.rcv_nxt;
@@ -323,7 +320,7 @@ void TcpEngine::on_syn_timer(std::uint32_t i) {
   counters_.add(TcpCounter::kRetransmittedSegments);
   const std::uint64_t timeout_ms = std::uint64_t{tcp.rto_initial_ms} << std::min<unsigned>(entry.retransmits, 16);
   syn_.arm(i, tick_ + static_cast<std::uint32_t>(std::min<std::uint64_t>(timeout_ms, tcp.rto_max_ms)));
-  send_syn_ack(entry);
+  send_syn_ack(entry.key(), entry, listeners_[entry.listener].dscp);
 }
 
 /// A listener ends: nobody would hear of those that are on their way to it.

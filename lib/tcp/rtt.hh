@@ -20,10 +20,12 @@ inline void rtt_reset(TcbCold& cold, const TcpConfig& config) {
 /// RFC 6298 (2.3): what the round trips so far say, without the backing off since. G is the 1 ms tick. The minimum
 /// applies to the variance term, as Linux does: RTO = SRTT + max(min RTO, 4 * RTTVAR).
 inline void rto_from_estimate(TcbCold& cold, const TcpConfig& config) {
-  const std::uint64_t variance_us =
-      std::max<std::uint64_t>(std::uint64_t{cold.rttvar_us} * 4, config.rto_min_ms * 1000ULL);
-  const std::uint64_t rto_ms = (cold.srtt_us + variance_us) / 1000;
-  cold.rto_ms = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(rto_ms, config.rto_min_ms, config.rto_max_ms));
+  const std::uint64_t variance_us = std::uint64_t{cold.rttvar_us} * 4;
+  // Mostly the minimum, in whole milliseconds.
+  const std::uint64_t rto_ms = variance_us <= config.rto_min_ms * 1000ULL
+                                   ? std::uint64_t{cold.srtt_us / 1000} + config.rto_min_ms
+                                   : (cold.srtt_us + variance_us) / 1000;
+  cold.rto_ms = static_cast<std::uint32_t>(std::min<std::uint64_t>(rto_ms, config.rto_max_ms));
 }
 
 /// RFC 6298 (2.2) to (2.4); a sample of 0 us counts as 1.

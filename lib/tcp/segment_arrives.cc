@@ -73,7 +73,8 @@ class SeenHashes {
       time_wait_arrives(time_wait6_, RefKind::kTimeWait6, index, segment, hash);
       break;
     case RefKind::kSyn:
-      syn_received_arrives(index, segment, hash);
+      if (!lane_opens(index, segment, hash)) [[unlikely]]
+        syn_received_arrives(index, segment, hash);
       break;
   }
 }
@@ -190,7 +191,9 @@ void TcpEngine::syn_sent_arrives(std::uint32_t index, const Segment& segment) {
   hot.rcv_adv = hot.rcv_nxt;
   work.last_ack_sent = hot.rcv_nxt;
   cold.last_heard_tick = tick_;
-  apply_options(index, negotiate(segment));
+  SynOptions options;
+  negotiate(segment, segment.key.is_v4(), options);
+  apply_options(index, options);
   if (segment.has_option(kOptUserTimeout)) accept_user_timeout(index, segment);
   hot.snd_wnd = segment.window;
   cold.max_snd_wnd = hot.snd_wnd;
@@ -236,7 +239,7 @@ void TcpEngine::established(std::uint32_t index) {
     cold.rto_ms = std::max<std::uint32_t>(config_.tcp.rto_initial_ms, 3000);
   start_mtu_search(index);
   congestion_start(hot, cold, config_.tcp);
-  ack_quickly(hot, cold, config_.tcp);
+  ack_quickly(hot.mss, cold, config_.tcp);
   // SND.UNA already lies behind our SYN, and so must `recover`.
   cold.recover = hot.snd_una - 1;
   if (settings(index).keepalive) arm_life(index);
@@ -297,7 +300,7 @@ void TcpEngine::synchronized_arrives(std::uint32_t index, const Segment& arrived
   }
   // The peer may have restarted its window after a pause, as after the handshake (RFC 5681 4.1).
   if (segment.payload_len > 0 && tick_ - cold.last_heard_tick > cold.rto_ms) [[unlikely]]
-    ack_quickly(hot, cold, config_.tcp);
+    ack_quickly(hot.mss, cold, config_.tcp);
   if (believed) {
     cold.last_heard_tick = tick_;
     cold.probes = 0;

@@ -26,7 +26,6 @@ std::uint32_t SynCache::add(const FlowKey& key) {
   if (i == kNone) return kNone;
   SynEntry& entry = entries_[i];
   entry.set_key(key);
-  entry.options = SynOptions{};
   entry.retransmits = 0;
   return i;
 }

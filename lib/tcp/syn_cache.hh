@@ -20,12 +20,14 @@
 
 namespace tidegate {
 
-/// Bits of SynOptions::flags: what both ends' SYNs have agreed on.
+/// Bits of SynOptions::flags: what both ends' SYNs have agreed on. They are the same in TcbHot::flags (all but the last
+/// one) and, of options, in a segment's (passive.hh).
 enum SynFlag : std::uint8_t {
-  kSynTimestamps = 1 << 0,
-  kSynSack = 1 << 1,
-  kSynWindowScale = 1 << 2,
-  kSynEcn = 1 << 3,
+  kSynV6 = 1 << 0,
+  kSynWindowScale = 1 << 1,
+  kSynSack = 1 << 2,
+  kSynTimestamps = 1 << 3,
+  kSynEcn = 1 << 5,
   /// Not an option: the SYN-ACK went out again for a repeated SYN, so that its ACK measures no round trip (Karn).
   kSynAnsweredTwice = 1 << 4,
 };
@@ -86,7 +88,8 @@ class SynCache {
   /// Whether `i` is an entry; an entry always has its timer running, except between its expiry and what follows.
   [[nodiscard]] bool alive(std::uint32_t i) const { return wheel_.armed(i); }
 
-  /// A new entry for `key` with everything else zero; kNone when the cache is full. arm() must follow.
+  /// A new entry for `key`, sent once; all else is the caller's to fill in. kNone when the cache is full. arm() must
+  /// follow.
   [[nodiscard]] std::uint32_t add(const FlowKey& key);
   void remove(std::uint32_t i) {
     wheel_.cancel(i);
@@ -97,7 +100,13 @@ class SynCache {
     prefetch_line(&entries_[i]);
     wheel_.prefetch(i);
   }
-  void arm(std::uint32_t i, std::uint32_t tick) { wheel_.arm(i, tick); }
+  /// The first time, and after an expiry.
+  void arm(std::uint32_t i, std::uint32_t tick) { wheel_.start(i, tick); }
+  /// remove() for one whose timer runs.
+  void remove_armed(std::uint32_t i) {
+    wheel_.stop(i);
+    pool_.free(i);
+  }
   unsigned expired(std::uint32_t now_tick, std::span<std::uint32_t> out) { return wheel_.advance(now_tick, out); }
   [[nodiscard]] std::optional<std::uint32_t> next_expiry_bound() const { return wheel_.next_expiry_bound(); }
 

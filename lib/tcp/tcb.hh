@@ -19,12 +19,13 @@ namespace tidegate {
 enum TcbFlag : std::uint32_t {
   /// Addresses lie in the IPv6 side array.
   kTcbV6 = 1u << 0,
-  kTcbActiveOpen = 1u << 1,
-  kTcbTimestamps = 1u << 2,
-  kTcbSack = 1u << 3,
-  kTcbWindowScale = 1u << 4,
-  /// The service asked for a FIN after what is queued.
-  kTcbFinQueued = 1u << 5,
+  // These options, and ECN below, as in SynFlag.
+  kTcbWindowScale = 1u << 1,
+  kTcbSack = 1u << 2,
+  kTcbTimestamps = 1u << 3,
+  kTcbActiveOpen = 1u << 4,
+  /// Both ends speak ECN (RFC 3168).
+  kTcbEcn = 1u << 5,
   /// Our FIN has been sent at least once (it lies before snd_max).
   kTcbFinSent = 1u << 6,
   /// An ACK must leave with the next output.
@@ -63,8 +64,8 @@ enum TcbFlag : std::uint32_t {
   kTcbProbe = 1u << 23,
   /// SND.UNA still lies at our SYN.
   kTcbSynUnacked = 1u << 24,
-  /// Both ends speak ECN (RFC 3168).
-  kTcbEcn = 1u << 25,
+  /// The service asked for a FIN after what is queued.
+  kTcbFinQueued = 1u << 25,
   /// Data came marked: ECE on every segment until the peer's CWR.
   kTcbEceDue = 1u << 26,
   /// The window was reduced: CWR with the next new data.
@@ -226,6 +227,13 @@ static_assert(sizeof(TcbWork) == 64);
 /// Addresses of an IPv6 connection, and which slot they are.
 struct AddressPairV6 {
   Published<std::uint64_t> local_hi, local_lo, remote_hi, remote_lo;
+
+  void set(const FlowKey& key) {
+    local_hi = key.local.hi;
+    local_lo = key.local.lo;
+    remote_hi = key.remote.hi;
+    remote_lo = key.remote.lo;
+  }
 };
 
 }  // namespace tidegate

@@ -12,10 +12,6 @@ namespace {
 /// The most out-of-order pieces of one connection, so that one-octet segments cannot pin a block each without end.
 constexpr std::uint16_t kMaxReassemblyChunks = 256;
 
-std::uint32_t blocks_for(std::size_t octets) {
-  return static_cast<std::uint32_t>((octets + kChunkBytes - 1) / kChunkBytes);
-}
-
 }  // namespace
 
 void TcpEngine::process_text(std::uint32_t index, const Segment& segment) {

@@ -104,7 +104,7 @@ void TcpEngine::time_wait_arrives(Store& store, RefKind kind, std::uint32_t entr
     }
     TcpListener* listener = find_listener(segment.key);
     const bool wanted = newer && listener != nullptr && !draining_;
-    if (wanted && !(listener->has_room() && tcb_available(segment.key) && !syn_.full())) {
+    if (wanted && !(listener->has_room() && tcb_available(segment.key.is_v4()) && !syn_.full())) {
       // As any other SYN that finds no room; this one leaves TIME-WAIT as it is.
       counters_.add(TcpCounter::kBacklogDrops);
       return drop(Drop::kListenBacklogFull);
@@ -116,7 +116,7 @@ void TcpEngine::time_wait_arrives(Store& store, RefKind kind, std::uint32_t entr
       --in_state_[static_cast<std::size_t>(TcpState::kTimeWait)];
       count_arrow(TcpState::kTimeWait, TcpState::kClosed);
       store.kill(entry);
-      answer_syn(segment, hash, *listener);
+      answer_syn(segment, segment.key.is_v4(), hash, *listener);
       iss_floor_.reset();
       return;
     }

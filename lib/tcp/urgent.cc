@@ -39,7 +39,7 @@ void TcpEngine::process_urgent(std::uint32_t index, const Segment& segment) {
   counters_.add(TcpCounter::kUrgentIn);
   if (n_events_ + 64 > kMaxEvents) return;
   push_event(index, EventType::kUrgent);
-  event_buffers_[event_buffer_][n_events_ - 1].urgent_bytes = static_cast<std::uint32_t>(up - next);
+  events_[n_events_ - 1].urgent_bytes = static_cast<std::uint32_t>(up - next);
 }
 
 /// 3.10.2 SEND with the urgent flag: SND.UP lies behind the last octet that was taken, and whatever leaves until then

@@ -83,8 +83,12 @@ class WorkPool {
   [[nodiscard]] std::uint32_t allocate(std::uint32_t owner, Purpose purpose = Purpose::kWaking) {
     if (!available(purpose)) [[unlikely]]
       return kNone;
+    return allocate_of_many(owner);
+  }
+  /// The same for one who knows that they are not scarce().
+  [[nodiscard]] std::uint32_t allocate_of_many(std::uint32_t owner) {
     const std::uint32_t i = enough_ ? owner : pool_.allocate();
-    if (i == kNone) return kNone;
+    TG_DCHECK(i != kNone);
     ++in_use_;
     blocks_[i].begin(owner);
     return i;

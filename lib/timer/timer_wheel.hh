@@ -27,8 +27,9 @@ class TimerWheel {
   static constexpr std::uint32_t kMaxCapacity = 0xffff'0000;
 
   TimerWheel(std::uint32_t capacity, std::uint32_t now_tick, std::pmr::memory_resource* memory)
-      : now_(now_tick), capacity_(capacity), nodes_(std::size_t{capacity} + kFirstNode, memory) {
+      : capacity_(capacity), nodes_(std::size_t{capacity} + kFirstNode, memory) {
     TG_CHECK(capacity <= kMaxCapacity);
+    set_now(now_tick);
     for (std::uint32_t i = 0; i < kFirstNode; ++i) nodes_[i] = Node{i, i, 0};
   }
   TimerWheel(const TimerWheel&) = delete;
@@ -42,10 +43,8 @@ class TimerWheel {
   /// Arms or re-arms. A tick at or before now comes with the next advance().
   void arm(std::uint32_t id, std::uint32_t tick) {
     TG_DCHECK(id < capacity_);
-    if (id >= high_water_) [[unlikely]] {
-      std::memset(static_cast<void*>(&nodes_[kFirstNode + high_water_]), 0, (id + 1 - high_water_) * sizeof(Node));
-      high_water_ = id + 1;
-    }
+    if (id >= high_water_) [[unlikely]]
+      touch(id);
     const std::uint32_t node = kFirstNode + id;
     if (nodes_[node].next != kUnarmed) {
       unlink(node);
@@ -56,9 +55,23 @@ class TimerWheel {
     link(node);
   }
 
+  /// arm() for one that is not armed.
+  void start(std::uint32_t id, std::uint32_t tick) {
+    TG_DCHECK(!armed(id));
+    if (id >= high_water_) [[unlikely]]
+      touch(id);
+    ++armed_count_;
+    nodes_[kFirstNode + id].expiry = tick;
+    link(kFirstNode + id);
+  }
+
   /// Nothing happens when it is not armed.
   void cancel(std::uint32_t id) {
-    if (!armed(id)) return;
+    if (armed(id)) stop(id);
+  }
+  /// cancel() for one that is armed.
+  void stop(std::uint32_t id) {
+    TG_DCHECK(armed(id));
     unlink(kFirstNode + id);
     nodes_[kFirstNode + id].next = kUnarmed;
     --armed_count_;
@@ -137,10 +150,24 @@ class TimerWheel {
   /// Slots are numbered level * 256 + octet. The level is the highest octet in which the expiry differs from now; this
   /// stays true for every node because a slot moves down at the moment its octet becomes the current one. What is due
   /// already goes to the slot of now, which advance() empties first.
-  [[nodiscard]] std::uint32_t slot_of(std::uint32_t tick) const {
-    if (static_cast<std::int32_t>(tick - now_) <= 0) return now_ & 255;
+  [[nodiscard]] std::uint32_t slot_of(std::uint32_t tick) {
+    // Many are armed for one tick between two steps of time.
+    if (tick == latest_tick_) return latest_slot_;
+    latest_tick_ = tick;
+    if (static_cast<std::int32_t>(tick - now_) <= 0) return latest_slot_ = now_ & 255;
     const auto level = static_cast<std::uint32_t>(31 - std::countl_zero(tick ^ now_)) / 8;
-    return level * kSlots + ((tick >> (8 * level)) & 255);
+    return latest_slot_ = level * kSlots + ((tick >> (8 * level)) & 255);
+  }
+  /// Where a tick belongs follows from now.
+  void set_now(std::uint32_t tick) {
+    now_ = latest_tick_ = tick;
+    latest_slot_ = tick & 255;
+  }
+
+  /// The nodes up to this one are in use from now on.
+  void touch(std::uint32_t id) {
+    std::memset(static_cast<void*>(&nodes_[kFirstNode + high_water_]), 0, (id + 1 - high_water_) * sizeof(Node));
+    high_water_ = id + 1;
   }
 
   void link(std::uint32_t node) {
@@ -151,7 +178,7 @@ class TimerWheel {
     nodes_[node].prev = tail;
     nodes_[tail].next = node;
     nodes_[head].prev = node;
-    bits_[slot / 64] |= std::uint64_t{1} << (slot % 64);
+    if (tail == head) bits_[slot / 64] |= std::uint64_t{1} << (slot % 64);
   }
 
   void unlink(std::uint32_t node) {
@@ -202,10 +229,9 @@ class TimerWheel {
   void step_towards(std::uint32_t target) {
     const Stop stop = next_stop();
     if (!stop.found || stop.tick - now_ > target - now_) {
-      now_ = target;
-      return;
+      return set_now(target);
     }
-    now_ = stop.tick;
+    set_now(stop.tick);
     if (stop.slot >= kSlots) cascading_ = stop.slot;
   }
 
@@ -245,7 +271,10 @@ class TimerWheel {
     return (turn & 1) != 0 ? head.next : head.prev;
   }
 
-  std::uint32_t now_;
+  std::uint32_t now_ = 0;
+  /// The slot that was found last, and for which tick.
+  std::uint32_t latest_tick_ = 0;
+  std::uint32_t latest_slot_ = 0;
   std::uint32_t capacity_;
   std::uint32_t armed_count_ = 0;
   /// One past the highest id ever armed: nodes from here on hold whatever the memory held.
