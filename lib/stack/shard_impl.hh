@@ -27,8 +27,9 @@ struct Shard::Impl {
   // transmit.cc
   static void transmit_intents(void* context, TxIntent* intents, unsigned count);
   void transmit(const TxIntent& intent);
+  template <unsigned kL2Len>
   bool transmit_usual(const TxIntent& intent, TxOffload sums, TxBurst& to, const Neighbour*& last);
-  template <bool kDeviceSums>
+  template <unsigned kL2Len, bool kDeviceSums>
   void transmit_all(std::span<const TxIntent> intents);
   std::uint32_t copy_payload(const TxIntent& intent, std::uint8_t* to);
   std::uint32_t copy_chunks(const TxIntent& intent, std::uint8_t* to);
@@ -43,19 +44,6 @@ struct Shard::Impl {
     return find_route(intent);
   }
   std::uint32_t find_route(const TxIntent& intent);
-  /// The same as route(), of IPv4 and if it has just been taken; kNone if not.
-  std::uint32_t usual_route(const TxIntent& intent) {
-    if (intent.tcb != kNone) {
-      const std::uint16_t path = engine.hot_at(intent.tcb).path;
-      if (path != 0 && neighbours.leads_to(path - 1u, intent.key.remote)) [[likely]]
-        return path - 1u;
-    }
-    if (!intent.key.remote.is_v4()) return kNone;
-    const std::uint32_t hop = local.next_hop_v4(intent.key.remote.v4_value());
-    const std::uint32_t index = neighbours.recent(IpAddress::v4(hop));
-    if (index != kNone && intent.tcb != kNone) engine.hot_at(intent.tcb).path = static_cast<std::uint16_t>(index + 1);
-    return index;
-  }
 
   // control.cc: everything that is not TCP
   void other_packet(const OtherPacket& packet, bool learn_only, TxBurst& out);

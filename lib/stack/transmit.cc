@@ -6,6 +6,7 @@
 #include "stack/shard_impl.hh"
 #include "wire/checksum.hh"
 #include "wire/encode_usual.hh"
+#include "wire/ethernet.hh"
 #include "wire/ipv4.hh"
 #include "wire/tcp.hh"
 
@@ -87,40 +88,42 @@ std::uint32_t Shard::Impl::find_route(const TxIntent& intent) {
 
 /// A segment with usual options, to where packets have just gone. False, and nothing done, for any other: transmit()
 /// does what there is to do, and comes to the same for those that this one takes. `sums` is impl.offload, as a constant
-/// where the device does nothing.
+/// where the device does nothing; `last` is whom the last packet went to, to whom all is ready.
+template <unsigned kL2Len>
 [[gnu::always_inline]] inline bool Shard::Impl::transmit_usual(const TxIntent& intent, TxOffload sums, TxBurst& to,
                                                                const Neighbour*& last) {
-  const std::uint32_t index = usual_route(intent);
-  if (index == kNone || intent.path_in_doubt) [[unlikely]]
+  if (!intent.key.remote.is_v4() || intent.path_in_doubt) [[unlikely]]
     return false;
-  const Neighbour* const neighbour = &neighbours[index];
-  if (neighbour != last) {
-    if (!neighbours.ready(index, now_ms()) || !neighbour->headers.usual) return false;
-    last = neighbour;
+  // What a connection remembers of its route is not needed here, nor its Tcb.
+  const IpAddress hop = IpAddress::v4(local.next_hop_v4(intent.key.remote.v4_value()));
+  if (last == nullptr || last->address != hop) {
+    const std::uint32_t index = neighbours.recent(hop);
+    if (index == kNone || !neighbours.ready(index, now_ms()) || !neighbours[index].headers.usual) [[unlikely]]
+      return false;
+    last = &neighbours[index];
   }
-  const HeaderTemplate& headers = neighbour->headers;
+  const HeaderTemplate& headers = last->headers;
   return with_usual_options(usual_options(intent.segment), false, [&](auto options) {
-    const unsigned header_length = headers.l2_len + kIpv4Len + kTcpLen + options_length(options);
+    constexpr unsigned kHeaderLength = kL2Len + kIpv4Len + kTcpLen + options_length(options);
     const std::uint32_t len = intent.segment.payload_len;
     Frame* const frame = to.reserve();
-    if (frame == nullptr || header_length + len > frame->capacity) [[unlikely]]
+    if (frame == nullptr || kHeaderLength + len > frame->capacity) [[unlikely]]
       return false;
-    std::uint32_t sum = 0;
-    if (len != 0) sum = copy_payload(intent, frame->data + header_length);
-    encode_usual<options>(headers, intent.key, intent.segment, sum, sums, *frame);
+    const std::uint32_t sum = len == 0 ? 0 : copy_payload(intent, frame->data + kHeaderLength);
+    encode_usual<options, kL2Len>(headers, intent.key, intent.segment, sum, sums, *frame);
     to.commit();
     return true;
   });
 }
 
-template <bool kDeviceSums>
+template <unsigned kL2Len, bool kDeviceSums>
 [[gnu::flatten]] void Shard::Impl::transmit_all(std::span<const TxIntent> intents) {
   TxBurst& to = *out;
   frames_out += intents.size();
-  // Whom the last packet went to: nothing that happens here makes it less ready.
+  // Nothing that happens between two usual segments makes a neighbour less ready.
   const Neighbour* last = nullptr;
   for (const TxIntent& intent : intents) {
-    if (!transmit_usual(intent, kDeviceSums ? offload : TxOffload{}, to, last)) [[unlikely]] {
+    if (!transmit_usual<kL2Len>(intent, kDeviceSums ? offload : TxOffload{}, to, last)) [[unlikely]] {
       transmit(intent);
       last = nullptr;
     }
@@ -129,8 +132,14 @@ template <bool kDeviceSums>
 
 void Shard::Impl::transmit_intents(void* context, TxIntent* intents, unsigned count) {
   auto& impl = *static_cast<Impl*>(context);
+  const std::span<const TxIntent> all(intents, count);
   const bool device_sums = impl.offload.ip_checksum || impl.offload.tcp_checksum;
-  device_sums ? impl.transmit_all<true>({intents, count}) : impl.transmit_all<false>({intents, count});
+  constexpr unsigned kTagged = kEthernetLen + kVlanTagLen;
+  if (impl.config.interface.vlan_id == 0) {
+    device_sums ? impl.transmit_all<kEthernetLen, true>(all) : impl.transmit_all<kEthernetLen, false>(all);
+  } else {
+    device_sums ? impl.transmit_all<kTagged, true>(all) : impl.transmit_all<kTagged, false>(all);
+  }
 }
 
 }  // namespace tidegate

@@ -138,7 +138,11 @@ bool encode_tcp(const HeaderTemplate& headers, const FlowKey& key, const Segment
   return with_usual_options(options, false, [&](auto usual) {
     if (headers.l2_len + kIpv4Len + kTcpLen + options_length(usual) + segment.payload_len > out.capacity) [[unlikely]]
       return false;
-    encode_usual<usual>(headers, key, segment, payload_sum, offload, out);
+    if (headers.l2_len == kEthernetLen) {
+      encode_usual<usual, kEthernetLen>(headers, key, segment, payload_sum, offload, out);
+    } else {
+      encode_usual<usual, kEthernetLen + kVlanTagLen>(headers, key, segment, payload_sum, offload, out);
+    }
     return true;
   });
 }

@@ -44,7 +44,7 @@ enum class UsualOptions : std::uint8_t {
 };
 
 [[nodiscard]] inline UsualOptions usual_options(const SegmentOut& segment) {
-  if (segment.sack_count != 0) return UsualOptions::kOther;
+  if ((segment.sack_count | segment.urgent) != 0) return UsualOptions::kOther;
   constexpr unsigned kSynOptions = kOptMss | kOptSackPermitted | kOptWindowScale;
   if ((segment.flags & kSyn) == 0) [[likely]] {
     if (segment.options == 0) return UsualOptions::kNothing;
@@ -62,16 +62,17 @@ enum class UsualOptions : std::uint8_t {
 }
 
 /// The headers of a segment whose usual_options() these are, before the payload already in place. They fit the frame.
-template <UsualOptions kOptions>
+/// The template's link header has `kL2Len` octets.
+template <UsualOptions kOptions, unsigned kL2Len>
 [[gnu::always_inline]] inline void encode_usual(const HeaderTemplate& headers, const FlowKey& key,
                                                 const SegmentOut& segment, std::uint32_t payload_sum, TxOffload offload,
                                                 Frame& out) {
   constexpr bool kWithTimestamps = kOptions == UsualOptions::kTimestamps || kOptions == UsualOptions::kSyn;
   constexpr bool kOfSyn = kOptions == UsualOptions::kSyn || kOptions == UsualOptions::kSynWithoutTimestamps;
   constexpr unsigned kHeaderLen = kTcpLen + options_length(kOptions);
-  const unsigned l2_len = headers.l2_len;
-  std::uint8_t* const ip = out.data + l2_len;
+  std::uint8_t* const ip = out.data + kL2Len;
   std::uint8_t* const tcp = ip + kIpv4Len;
+  TG_DCHECK(headers.l2_len == kL2Len);
   // The link header and the IP header's first twelve octets; a tag makes it four more.
   std::memcpy(out.data, headers.headers.data(), 32);
   const unsigned ip_len = kIpv4Len + kHeaderLen + segment.payload_len;
@@ -89,11 +90,11 @@ template <UsualOptions kOptions>
   const std::uint32_t ports = key.ports();
   const std::uint32_t seq = segment.seq.value();
   const std::uint32_t ack = segment.ack.value();
-  const std::uint32_t control = (kHeaderLen << 26) | (std::uint32_t{segment.flags} << 16) | segment.window;
+  const std::uint32_t control = (kHeaderLen << 26) | segment.flags_and_window();
   const std::uint64_t pseudo = addresses + kProtoTcp - kIpv4Len + ip_len;
   store_be64(tcp, std::uint64_t{ports} << 32 | seq);
   store_be64(tcp + 8, std::uint64_t{ack} << 32 | control);
-  std::uint64_t sum = pseudo + ports + seq + ack + control + segment.urgent + detail::to_host_order(payload_sum);
+  std::uint64_t sum = pseudo + ports + seq + ack + control + detail::to_host_order(payload_sum);
   std::uint8_t* option = tcp + kTcpLen;
   if constexpr (kOfSyn || kOptions == UsualOptions::kMss) {
     const std::uint32_t mss = 0x0204'0000u | segment.mss;
@@ -121,11 +122,11 @@ template <UsualOptions kOptions>
   }
   const std::uint16_t field =
       offload.tcp_checksum ? detail::fold_host(pseudo) : static_cast<std::uint16_t>(~detail::fold_host(sum));
-  store_be32(tcp + 16, std::uint32_t{field} << 16 | segment.urgent);
-  out.len = static_cast<std::uint16_t>(l2_len + ip_len);
+  store_be32(tcp + 16, std::uint32_t{field} << 16);
+  out.len = static_cast<std::uint16_t>(kL2Len + ip_len);
   out.flags = static_cast<std::uint16_t>((unsigned{offload.ip_checksum} * kTxIpChecksum) |
                                          (unsigned{offload.tcp_checksum} * kTxTcpChecksum));
-  out.l2_len = static_cast<std::uint8_t>(l2_len);
+  out.l2_len = kL2Len;
   out.l3_len = kIpv4Len;
 }
 

@@ -85,26 +85,30 @@ struct Segment {
 struct SegmentOut {
   SeqNum seq;
   SeqNum ack;
-  /// As on the wire: already scaled.
+  /// As on the wire: already scaled. With the flags behind it one word, half of a header's fourth.
   std::uint16_t window = 0;
   std::uint8_t flags = 0;
   /// TcpOptionBit set.
   std::uint8_t options = 0;
-  std::uint16_t mss = 0;
-  std::uint8_t window_scale = 0;
-  std::uint8_t sack_count = 0;
-  std::uint32_t ts_value = 0;
-  std::uint32_t ts_echo = 0;
-  std::array<SackBlock, 4> sack{};
   std::uint16_t payload_len = 0;
   /// The IP ECN field to send: an Ecn.
   std::uint8_t ecn = 0;
   /// The differentiated services code point to send (RFC 2474), six bits.
   std::uint8_t dscp = 0;
+  std::uint32_t ts_value = 0;
+  std::uint32_t ts_echo = 0;
+  std::uint16_t mss = 0;
+  std::uint8_t window_scale = 0;
+  // What the usual segment has not, in one word.
+  std::uint8_t sack_count = 0;
   /// Offset of the octet behind the urgent data (RFC 9293 3.1), with kUrg.
   std::uint16_t urgent = 0;
   /// As in Segment.
   std::uint16_t user_timeout = 0;
+  std::array<SackBlock, 4> sack{};
+
+  /// The flags above the window: the lower 24 bits of a header's fourth word.
+  [[nodiscard]] std::uint32_t flags_and_window() const { return std::uint32_t{flags} << 16 | window; }
 };
 
 }  // namespace tidegate
