@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -62,8 +63,9 @@ struct Server {
   unsigned timers_ran = 0;
 
   /// `idle` connections stand open beside the `connections` that come and go; `alter` has the last word on the limits.
+  /// `backlog`: 0 is as many as `connections`.
   Server(std::uint32_t connections, std::uint32_t time_wait, SynCookieMode cookies = SynCookieMode::kAuto,
-         std::uint32_t idle = 0, void (*alter)(ShardConfig&) = nullptr) {
+         std::uint32_t idle = 0, const std::function<void(ShardConfig&)>& alter = nullptr, std::uint32_t backlog = 0) {
     ShardConfig config = sim_host_config(1);
     config.interface.gateway4 = sim_address4(2);
     config.limits.connections = connections + idle;
@@ -84,7 +86,7 @@ struct Server {
     shard = std::move(created).value();
     ListenerConfig listener;
     listener.port = kPort;
-    listener.backlog = connections;
+    listener.backlog = backlog == 0 ? connections : backlog;
     listener.service = shard->add_service(service);
     if (!shard->listen(listener)) std::exit(1);
   }
