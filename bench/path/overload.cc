@@ -92,7 +92,9 @@ OverloadBench::OverloadBench(const OverloadSetup& setup)
           [&setup](ShardConfig& config) {
             config.tcp.msl_ms = kTimeWaitMs / 2;
             config.limits.syn_received = kSynReceived;
+            config.interface.receive_ring = setup.ring;
             config.limits.active = kServerConnections;
+            if (setup.interval_ms) config.tcp.overload_interval_ms = *setup.interval_ms;
           },
           kBacklog) {
   if (!server_.populate()) std::fprintf(stderr, "whole_path: memory could not be populated\n");
@@ -234,26 +236,37 @@ void OverloadBench::admit() {
 
 /// One poll of the server.
 void OverloadBench::serve() {
-  std::array<Frame, kMaxBurst> burst;
-  unsigned n = 0;
-  while (n < kMaxBurst && !ring_.empty()) {
-    burst[n++] = ring_.front();
-    ring_.pop_front();
-  }
-  server_.now = at(clock_);
-  auto cycles = static_cast<double>(server_.turn({burst.data(), n}));
-  if (cycles > kTakenUs * tsc_hz() / 1e6) {
-    if (measuring_) {
-      ++result_.polls_taken;
-      result_.taken_ms += (cycles - usual_poll_) * 1e3 / tsc_hz();
+  std::array<Frame, OverloadGuard::kMostFrames> burst;
+  std::size_t n = 0;
+  const auto fetch = [&](unsigned wanted) {
+    while (n < wanted && !ring_.empty()) {
+      burst[n++] = ring_.front();
+      ring_.pop_front();
     }
-    cycles = usual_poll_;
-  } else if (n > 0) {
-    usual_poll_ += (cycles - usual_poll_) / 64;
+    return std::span(burst).first(n);
+  };
+  server_.now = at(clock_);
+  auto cycles = static_cast<double>(server_.turn_of(fetch));
+  const double long_poll = kLongUs * tsc_hz() / 1e6;
+  double taken = 0;
+  if (cycles > long_poll) {
+    taken = std::min(away_.us() * tsc_hz() / 1e6, cycles - usual_poll_);
+    cycles -= taken;
+    polls_unwatched_ = 0;
+  } else if (++polls_unwatched_ == kAskEvery) {
+    (void)away_.us();
+    polls_unwatched_ = 0;
   }
+  if (n > 0 && cycles < long_poll) usual_poll_ += (cycles - usual_poll_) / 64;
   clock_ += cycles;
   if (measuring_) {
     ++result_.polls;
+    result_.polls_taken += taken > 0 ? 1 : 0;
+    result_.taken_ms += taken * 1e3 / tsc_hz();
+    if (cycles > long_poll) {
+      ++result_.long_polls;
+      result_.long_ms += cycles * 1e3 / tsc_hz();
+    }
     if (n > 0) busy_cycles_ += cycles;
   }
   clients_turn(server_.frames.sent());
@@ -310,6 +323,7 @@ OverloadResult OverloadBench::measured(double since) {
   result.client_retransmissions =
       grown(client, client_before_, TcpCounter::kRetransmittedSegments) - result.syn_retransmissions;
   result.server_retransmissions = grown(server, server_before_, TcpCounter::kRetransmittedSegments);
+  result.shed = server.drops[Drop::kOverloadSynShed] - server_before_.drops[Drop::kOverloadSynShed];
   result.cookies = grown(server, server_before_, TcpCounter::kSynCookiesSent);
   std::sort(result.from_answered_syn.begin(), result.from_answered_syn.end());
   std::sort(result.from_first_syn.begin(), result.from_first_syn.end());
@@ -397,12 +411,14 @@ int run_overload(const OverloadOptions& options) {
       count(result.ring_drops_of_begun), count(result.shed), count(result.cookies), count(result.syn_retransmissions),
       count(result.client_retransmissions), count(result.server_retransmissions));
   std::printf(
-      "\"polls\": %llu, \"polls_taken\": %llu, \"taken_ms\": %.2f, \"quiet\": %s, \"quiet_after_s\": %.1f, "
+      "\"polls\": %llu, \"polls_taken\": %llu, \"taken_ms\": %.2f, \"long_polls\": %llu, \"long_ms\": %.2f, \"quiet\": "
+      "%s, \"quiet_after_s\": %.1f, "
       "\"established\": %llu, \"served\": %llu, \"failed\": %llu, \"gave_up\": %llu, \"resets\": %llu, "
       "\"left_at_server\": %llu, \"lost_state\": %llu}\n",
-      count(result.polls), count(result.polls_taken), result.taken_ms, result.quiet ? "true" : "false",
-      result.quiet_after_s, count(result.established), count(result.served), count(result.failed),
-      count(result.gave_up), count(result.resets), count(result.left_at_server), count(result.lost_state()));
+      count(result.polls), count(result.polls_taken), result.taken_ms, count(result.long_polls), result.long_ms,
+      result.quiet ? "true" : "false", result.quiet_after_s, count(result.established), count(result.served),
+      count(result.failed), count(result.gave_up), count(result.resets), count(result.left_at_server),
+      count(result.lost_state()));
   return good ? 0 : 1;
 }
 

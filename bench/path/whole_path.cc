@@ -5,11 +5,14 @@
 //              [--beside]            and beside it one with 10,000 idle connections, rounds in turn
 //              [--mixed|--sorted]    bursts of SYNs, requests and FINs together, in turn or kind by kind
 //   whole_path latency [--load PERCENT] [--connections N] [--polls N] [--untouched] [--checksums]
-//   whole_path overload [--load PERCENT] [--seconds S | --milliseconds MS] [--ring FRAMES] [--waiting N] [--checksums]
+//   whole_path overload [--load PERCENT] [--seconds S | --milliseconds MS] [--ring FRAMES] [--waiting N] [--interval
+//   MS]
+//              [--checksums]
 //
 // --polls prints the N longest polls and what they did; --untouched leaves the shard's memory to be there when it is
 // first used, as workers.populate = "no" does. overload measures for so long after as long again, at most a second;
-// --waiting is how many connections its clients may have at once.
+// --waiting is how many connections its clients may have at once, --interval the
+// server's tcp.overload_interval_ms.
 
 #include <algorithm>
 #include <charconv>
@@ -38,7 +41,9 @@ struct Options {
   std::uint64_t polls = 0;
   std::uint64_t seconds = 0;
   std::uint64_t milliseconds = 2000;
+  static constexpr std::uint64_t kDefault = ~std::uint64_t{0};
   OverloadSetup overload;
+  std::uint64_t interval = kDefault;
   std::uint64_t ring = overload.ring;
   std::uint64_t waiting = overload.waiting;
   bool untouched = false;
@@ -85,6 +90,7 @@ Options parse(int argc, char** argv) {
                            : name == "--milliseconds" ? &options.milliseconds
                            : name == "--ring"         ? &options.ring
                            : name == "--waiting"      ? &options.waiting
+                           : name == "--interval"     ? &options.interval
                                                       : nullptr;
     if (value == nullptr || ++i == argc) usage("unknown option, or one without its number");
     const char* end = argv[i] + std::strlen(argv[i]);
@@ -247,6 +253,7 @@ int overload_mode(const Options& options) {
   overload.setup = options.overload;
   overload.setup.ring = static_cast<unsigned>(options.ring);
   overload.setup.waiting = static_cast<std::uint32_t>(options.waiting);
+  if (options.interval != Options::kDefault) overload.setup.interval_ms = static_cast<std::uint32_t>(options.interval);
   overload.setup.checksums = options.checksums;
   overload.percent = static_cast<double>(options.load_percent);
   overload.seconds =

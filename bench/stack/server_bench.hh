@@ -104,6 +104,20 @@ struct Server {
     out->flush();
     return __rdtsc() - start;
   }
+  /// The same with as many frames as the shard wants: `fetch(n)` brings at most n of them, in time that does not count.
+  template <class Fetch>
+  [[gnu::noinline]] std::uint64_t turn_of(Fetch fetch) {
+    const std::uint64_t start = __rdtsc();
+    shard->poll(now, *out);
+    const unsigned wanted = shard->frames_wanted();
+    const std::uint64_t polled = __rdtsc();
+    const std::span<Frame> burst = fetch(wanted);
+    const std::uint64_t fetched = __rdtsc();
+    if (!burst.empty()) shard->receive_burst(now, burst, *out);
+    timers_ran = shard->expire_timers(now, *out, timer_budget(static_cast<unsigned>(burst.size())));
+    out->flush();
+    return (polled - start) + (__rdtsc() - fetched);
+  }
   /// All memory of the shard, now, as workers.populate = "start" has it. False: this kernel cannot.
   bool populate() {
     Populator populator(memory.regions());
