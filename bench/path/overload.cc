@@ -52,6 +52,7 @@ void OverloadClients::on_events(std::span<Event> events, Connections& connection
         connections.close(event.connection);
         break;
       case EventType::kClosed:
+        if (records[event.user & ~(1ULL << 63)].first == 0) break;
         --open;
         if (event.reason == CloseReason::kNormal) {
           ++served;
@@ -80,8 +81,8 @@ void OverloadClients::on_poll(Instant now, Connections& connections) {
       ++turned_away;
       continue;
     }
-    records.push_back({stamp(moment), stamp(moment)});
-    ++open;
+    records.push_back(ghosts ? Record{} : Record{stamp(moment), stamp(moment)});
+    if (!ghosts) ++open;
   }
 }
 
@@ -96,7 +97,7 @@ OverloadBench::OverloadBench(const OverloadSetup& setup)
             config.limits.active = kServerConnections;
             if (setup.interval_ms) config.tcp.overload_interval_ms = *setup.interval_ms;
           },
-          kBacklog) {
+          kBacklog, BenchFrames::kSpread) {
   if (!server_.populate()) std::fprintf(stderr, "whole_path: memory could not be populated\n");
   origin_ = server_.now;
   auto created = Shard::create(clients_config(setup.waiting), origin_, &client_memory_);
@@ -147,6 +148,10 @@ void OverloadBench::send_all(double spread_us) {
       const std::uint64_t n =
           std::uint64_t{load_be32(frame.data + 26) - OverloadClients::kNetwork} * OverloadClients::kPorts +
           load_be16(frame.data + 34) - OverloadClients::kFirstPort;
+      if (clients_.records[n].first == 0) {
+        client_frames_.give(frame);
+        continue;
+      }
       if (n >= clients_.first_due && n - clients_.first_due < clients_.due.size()) {
         when = clients_.due[n - clients_.first_due];
       } else {
@@ -170,24 +175,31 @@ void OverloadBench::send_all(double spread_us) {
 
 /// The clients open what is due by then; a burst at a time.
 void OverloadBench::open_until(double moment) {
+  const bool closed_loop = at_once_ != 0;
   for (;;) {
     clients_.due.clear();
-    clients_.first_due = clients_.records.size();
-    const std::size_t room = kMaxBurst;
-    if (gap_cycles_ > 0) {
-      while (clients_.due.size() < room && next_open_ <= moment) {
-        clients_.due.push_back(next_open_);
-        // A Poisson process: the gaps are exponential.
-        next_open_ += -std::log(dice()) * gap_cycles_;
-      }
-    } else {
-      while (clients_.due.size() < room && clients_.open + clients_.due.size() < at_once_)
-        clients_.due.push_back(moment);
+    while (gap_cycles_ > 0 && clients_.due.size() < kMaxBurst && next_open_ <= moment) {
+      clients_.due.push_back(next_open_);
+      // A Poisson process: the gaps are exponential.
+      next_open_ += -std::log(dice()) * gap_cycles_;
     }
-    if (clients_.due.empty()) return;
-    client_->poll(at(moment), *client_out_);
-    send_all(0);
+    if (clients_.due.empty()) break;
+    open_due(moment, closed_loop);
   }
+  for (;;) {
+    clients_.due.clear();
+    while (clients_.due.size() < kMaxBurst && clients_.open + clients_.due.size() < at_once_)
+      clients_.due.push_back(moment);
+    if (clients_.due.empty()) return;
+    open_due(moment, false);
+  }
+}
+
+void OverloadBench::open_due(double moment, bool ghosts) {
+  clients_.first_due = clients_.records.size();
+  clients_.ghosts = ghosts;
+  client_->poll(at(moment), *client_out_);
+  send_all(0);
 }
 
 void OverloadBench::clients_turn(std::span<const Frame> received) {
@@ -330,9 +342,10 @@ OverloadResult OverloadBench::measured(double since) {
   return result;
 }
 
-OverloadResult OverloadBench::best(unsigned at_once, double seconds) {
+OverloadResult OverloadBench::best(unsigned at_once, double seconds, double beside) {
   at_once_ = at_once;
-  gap_cycles_ = 0;
+  gap_cycles_ = beside > 0 ? tsc_hz() / beside : 0;
+  next_open_ = clock_;
   const double warm_until = clock_ + 1.1 * kTimeWaitMs / 1e3 * tsc_hz();
   while (clock_ < warm_until) step();
   start_measuring();
@@ -369,20 +382,21 @@ OverloadResult OverloadBench::offer(double per_second, double warm_seconds, doub
 }
 
 int run_overload(const OverloadOptions& options) {
-  const auto measure_best = [&] {
+  const auto measure_best = [&](double beside) {
     OverloadBench bench(options.setup);
-    const OverloadResult best = bench.best(kAtOnce, std::min(options.seconds, 0.3));
+    const OverloadResult best = bench.best(kAtOnce, std::min(options.seconds, 0.3), beside);
     return static_cast<double>(best.completed) / best.seconds;
   };
   // Before and after: a shared machine drifts.
-  const double before = measure_best();
+  const double before = measure_best(0);
   const double offered = before * options.percent / 100;
   OverloadResult result;
   {
     OverloadBench bench(options.setup);
     result = bench.offer(offered, options.warm_seconds, options.seconds);
   }
-  const double after = measure_best();
+  const double after = measure_best(0);
+  const double beside = result.shed_and_dropped() == 0 ? 0 : measure_best(result.shed_and_dropped() / result.seconds);
   const double best = (before + after) / 2;
   const double completed = static_cast<double>(result.completed) / result.seconds;
   const auto us = [](const std::vector<std::uint32_t>& stamps, double share) {
@@ -394,10 +408,11 @@ int run_overload(const OverloadOptions& options) {
   std::printf(
       "{\"good\": %s, \"load_percent\": %.0f, \"best_per_s\": %.0f, \"best_before_per_s\": %.0f, "
       "\"best_after_per_s\": %.0f, \"offered_per_s\": %.0f, \"completed_per_s\": %.0f, \"kept\": %.4f, "
+      "\"best_beside_per_s\": %.0f, \"kept_beside\": %.4f, "
       "\"busy\": %.3f, \"seconds\": %.3f, \"ring\": %u, ",
       good ? "true" : "false", options.percent, best, before, after,
-      static_cast<double>(result.opened) / result.seconds, completed, completed / best, result.busy, result.seconds,
-      options.setup.ring);
+      static_cast<double>(result.opened) / result.seconds, completed, completed / best, beside,
+      beside > 0 ? completed / beside : completed / best, result.busy, result.seconds, options.setup.ring);
   std::printf(
       "\"p50_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f, \"p50_from_first_syn_us\": %.1f, "
       "\"p99_from_first_syn_us\": %.1f, ",

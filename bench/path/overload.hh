@@ -76,6 +76,8 @@ struct OverloadResult {
   std::uint64_t resets = 0;
   /// What the server holds besides TIME-WAIT.
   std::uint64_t left_at_server = 0;
+  /// SYNs that came for nothing.
+  [[nodiscard]] double shed_and_dropped() const { return static_cast<double>(shed + ring_drops - ring_drops_of_begun); }
   [[nodiscard]] std::uint64_t lost_state() const { return established - served + left_at_server; }
 };
 
@@ -99,6 +101,8 @@ class OverloadClients : public Service {
   /// Moments of those to be opened with the next poll, and the number of the first of them.
   std::vector<double> due;
   std::uint64_t first_due = 0;
+  /// Those are never heard of: their records begin and stay at 0.
+  bool ghosts = false;
   std::vector<Record> records;
   std::uint64_t turned_away = 0;
   std::uint32_t open = 0;
@@ -121,7 +125,9 @@ class OverloadBench {
   OverloadBench& operator=(const OverloadBench&) = delete;
 
   /// As fast as the server can: so many at once, the next when one has ended.
-  [[nodiscard]] OverloadResult best(unsigned at_once, double seconds);
+  /// `beside`: so many others a second knock whose SYNs are lost on the way. They cost the server nothing but what
+  /// their shard drives from the caches of the CPU that both share here.
+  [[nodiscard]] OverloadResult best(unsigned at_once, double seconds, double beside);
   /// So many a second, measured for `seconds` after `warm_seconds`; then nobody comes any more, and time runs until all
   /// is quiet.
   [[nodiscard]] OverloadResult offer(double per_second, double warm_seconds, double seconds);
@@ -150,6 +156,7 @@ class OverloadBench {
   void step();
   void serve();
   void open_until(double moment);
+  void open_due(double moment, bool ghosts);
   void clients_turn(std::span<const Frame> received);
   void clients_timers();
   void send_all(double spread_us);
@@ -164,13 +171,14 @@ class OverloadBench {
   OverloadSetup setup_;
   Server server_;
   PageResource client_memory_;
-  BenchFrames client_frames_{8192};
+  BenchFrames client_frames_{8192, BenchFrames::kSpread};
   OverloadClients clients_;
   std::unique_ptr<TxBurst> client_out_ = std::make_unique<TxBurst>(client_frames_.backend());
   std::unique_ptr<Shard> client_;
   Rng rng_{2026};
   Instant origin_;
-  double clock_ = 0;
+  /// Not from 0, which no SYN of theirs bears.
+  double clock_ = 1e6;
   /// 0: nobody comes by himself.
   double gap_cycles_ = 0;
   double next_open_ = 0;

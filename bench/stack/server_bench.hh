@@ -54,7 +54,7 @@ inline double tsc_hz() {
 /// The server's shard: 10.0.0.1 with everybody else behind the gateway 10.0.0.2, at a million connections a second.
 struct Server {
   PageResource memory;
-  BenchFrames frames{8192};
+  BenchFrames frames;
   BenchServer service;
   std::unique_ptr<TxBurst> out = std::make_unique<TxBurst>(frames.backend());
   std::unique_ptr<Shard> shard;
@@ -63,9 +63,11 @@ struct Server {
   unsigned timers_ran = 0;
 
   /// `idle` connections stand open beside the `connections` that come and go; `alter` has the last word on the limits.
-  /// `backlog`: 0 is as many as `connections`.
+  /// `backlog`: 0 is as many as `connections`. `stride`: BenchFrames'.
   Server(std::uint32_t connections, std::uint32_t time_wait, SynCookieMode cookies = SynCookieMode::kAuto,
-         std::uint32_t idle = 0, const std::function<void(ShardConfig&)>& alter = nullptr, std::uint32_t backlog = 0) {
+         std::uint32_t idle = 0, const std::function<void(ShardConfig&)>& alter = nullptr, std::uint32_t backlog = 0,
+         std::size_t stride = BenchFrames::kBytes)
+      : frames(8192, stride) {
     ShardConfig config = sim_host_config(1);
     config.interface.gateway4 = sim_address4(2);
     config.limits.connections = connections + idle;
