@@ -219,10 +219,12 @@ void OverloadBench::clients_turn(std::span<const Frame> received) {
   }
 }
 
+/// Timers that came due during a long poll would all fire at its end, and their SYNs meet again at every repetition.
 void OverloadBench::clients_timers() {
   clients_.due.clear();
-  while (client_->expire_timers(at(clock_), *client_out_, kMaxBurst) > 0) send_all(kTickUs);
-  send_all(kTickUs);
+  const double spread_us = std::max(kTickUs, poll_cycles_ * 1e6 / tsc_hz());
+  while (client_->expire_timers(at(clock_), *client_out_, kMaxBurst) > 0) send_all(spread_us);
+  send_all(spread_us);
 }
 
 /// What has arrived by now is in the ring, or lost.
@@ -271,6 +273,7 @@ void OverloadBench::serve() {
   }
   if (n > 0 && cycles < long_poll) usual_poll_ += (cycles - usual_poll_) / 64;
   clock_ += cycles;
+  poll_cycles_ = cycles;
   if (measuring_) {
     ++result_.polls;
     result_.polls_taken += taken > 0 ? 1 : 0;

@@ -192,6 +192,7 @@ class OverloadBench {
   AwayTime away_;
   unsigned polls_unwatched_ = 0;
   double usual_poll_ = 0;
+  double poll_cycles_ = 0;
   OverloadResult result_;
   ShardCounters server_before_;
   ShardCounters client_before_;
