@@ -239,6 +239,10 @@ Section tcp_section() {
             "Secrets of cookies, for nodes that finish each other's handshakes: 32 hexadecimal digits a line "
             "(`openssl rand -hex 16`), the first in use, a second still accepted; closed to others (mode 600 or 640); "
             "relative to this file. Without it: random ones.")
+      .number(
+          "overload_interval_ms", &TcpConfig::overload_interval_ms, 0, 10'000, Unit::kMilliseconds,
+          "How long more packets than a poll takes must have waited before SYNs that would open connections are shed "
+          "for what has begun; 0 leaves it to the full receive ring what is lost.")
       .choice("mtu_probing", &TcpConfig::mtu_probing,
               {{"off", MtuProbing::kOff}, {"blackhole", MtuProbing::kBlackHole}, {"on", MtuProbing::kOn}},
               "Find the path MTU without routers' help (RFC 4821): never, when full segments time out, or always.")

@@ -62,6 +62,26 @@ class PollWatch {
   std::int64_t cpu_from_ns_ = 0;
 };
 
+/// How long the CPU was elsewhere, for those whom two system calls a poll would cost more than they measure.
+class AwayTime {
+ public:
+  /// Microseconds since it was last asked, by the clock less by the thread's own time.
+  double us() {
+    timespec t{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    const double own = static_cast<double>(t.tv_sec) * 1e6 + static_cast<double>(t.tv_nsec) / 1e3;
+    const std::uint64_t now = __rdtsc();
+    const double away = static_cast<double>(now - from_) * 1e6 / tsc_hz() - (own - own_from_);
+    from_ = now;
+    own_from_ = own;
+    return std::max(0.0, away);
+  }
+
+ private:
+  std::uint64_t from_ = 0;
+  double own_from_ = 0;
+};
+
 /// Remembers the longest ones.
 class LongestPolls {
  public:

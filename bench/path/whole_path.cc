@@ -5,9 +5,14 @@
 //              [--beside]            and beside it one with 10,000 idle connections, rounds in turn
 //              [--mixed|--sorted]    bursts of SYNs, requests and FINs together, in turn or kind by kind
 //   whole_path latency [--load PERCENT] [--connections N] [--polls N] [--untouched] [--checksums]
+//   whole_path overload [--load PERCENT] [--seconds S | --milliseconds MS] [--ring FRAMES] [--waiting N] [--interval
+//   MS]
+//              [--checksums]
 //
 // --polls prints the N longest polls and what they did; --untouched leaves the shard's memory to be there when it is
-// first used, as workers.populate = "no" does.
+// first used, as workers.populate = "no" does. overload measures for so long after as long again, at most a second;
+// --waiting is how many connections its clients may have at once, --interval the
+// server's tcp.overload_interval_ms.
 
 #include <algorithm>
 #include <charconv>
@@ -18,6 +23,7 @@
 
 #include "base/rng.hh"
 #include "latency.hh"
+#include "overload.hh"
 #include "server_bench.hh"
 
 namespace tidegate {
@@ -33,6 +39,13 @@ struct Options {
   std::uint64_t load_percent = 50;
   std::uint64_t connections = 200'000;
   std::uint64_t polls = 0;
+  std::uint64_t seconds = 0;
+  std::uint64_t milliseconds = 2000;
+  static constexpr std::uint64_t kDefault = ~std::uint64_t{0};
+  OverloadSetup overload;
+  std::uint64_t interval = kDefault;
+  std::uint64_t ring = overload.ring;
+  std::uint64_t waiting = overload.waiting;
   bool untouched = false;
   /// A small shard is measured in turn with the others: what a shared machine does, it does to both.
   bool beside = false;
@@ -65,20 +78,29 @@ Options parse(int argc, char** argv) {
       (name == "--beside" ? options.beside : options.untouched) = true;
       continue;
     }
-    std::uint64_t* value = name == "--rounds"        ? &options.rounds
-                           : name == "--concurrent"  ? &options.concurrent
-                           : name == "--idle"        ? &options.idle
-                           : name == "--time-wait"   ? &options.time_wait
-                           : name == "--shards"      ? &options.shards
-                           : name == "--load"        ? &options.load_percent
-                           : name == "--connections" ? &options.connections
-                           : name == "--polls"       ? &options.polls
-                                                     : nullptr;
+    std::uint64_t* value = name == "--rounds"         ? &options.rounds
+                           : name == "--concurrent"   ? &options.concurrent
+                           : name == "--idle"         ? &options.idle
+                           : name == "--time-wait"    ? &options.time_wait
+                           : name == "--shards"       ? &options.shards
+                           : name == "--load"         ? &options.load_percent
+                           : name == "--connections"  ? &options.connections
+                           : name == "--polls"        ? &options.polls
+                           : name == "--seconds"      ? &options.seconds
+                           : name == "--milliseconds" ? &options.milliseconds
+                           : name == "--ring"         ? &options.ring
+                           : name == "--waiting"      ? &options.waiting
+                           : name == "--interval"     ? &options.interval
+                                                      : nullptr;
     if (value == nullptr || ++i == argc) usage("unknown option, or one without its number");
     const char* end = argv[i] + std::strlen(argv[i]);
     if (std::from_chars(argv[i], end, *value).ptr != end) usage("not a number");
   }
   if (options.concurrent == 0 || options.shards == 0 || options.rounds == 0) usage("there must be something to do");
+  if (options.ring < kMaxBurst || options.ring > 4096) usage("--ring has 64 to 4096 frames");
+  if (options.waiting == 0 || options.waiting > 100'000'000) usage("--waiting is 1 to 100000000");
+  if (options.load_percent == 0 || (options.seconds | options.milliseconds) == 0)
+    usage("there must be something to do");
   return options;
 }
 
@@ -226,6 +248,20 @@ int run_latency(const Options& options) {
   return result.good && forgiven.good ? 0 : 1;
 }
 
+int overload_mode(const Options& options) {
+  OverloadOptions overload;
+  overload.setup = options.overload;
+  overload.setup.ring = static_cast<unsigned>(options.ring);
+  overload.setup.waiting = static_cast<std::uint32_t>(options.waiting);
+  if (options.interval != Options::kDefault) overload.setup.interval_ms = static_cast<std::uint32_t>(options.interval);
+  overload.setup.checksums = options.checksums;
+  overload.percent = static_cast<double>(options.load_percent);
+  overload.seconds =
+      options.seconds != 0 ? static_cast<double>(options.seconds) : static_cast<double>(options.milliseconds) / 1e3;
+  overload.warm_seconds = std::min(overload.seconds, 1.0);
+  return run_overload(overload);
+}
+
 }  // namespace
 }  // namespace tidegate
 
@@ -233,5 +269,6 @@ int main(int argc, char** argv) {
   const tidegate::Options options = tidegate::parse(argc, argv);
   if (options.mode == "connections") return tidegate::run_connections(options);
   if (options.mode == "latency") return tidegate::run_latency(options);
-  tidegate::usage("the modes are: connections latency");
+  if (options.mode == "overload") return tidegate::overload_mode(options);
+  tidegate::usage("the modes are: connections latency overload");
 }

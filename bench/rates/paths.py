@@ -48,6 +48,39 @@ def stages(world):
     return result
 
 
+def overload_figures(done, percent, shedding):
+    """What one run of `whole_path overload` says, by name."""
+    how = f'{percent}%' if shedding else f'{percent}% without shedding'
+    return {f'{how}: kept of best': done['kept'], f'{how}: kept beside such clients': done['kept_beside'],
+            f'{how}: p99 ms': done['p99_us'] / 1e3, f'{how}: connections lost': done['lost_state']}
+
+
+def check_overload(done, percent):
+    """A server that sheds must not lose what it has begun, and at twice its load there is something to shed."""
+    if done['lost_state'] or done['failed']:
+        raise Failed(f'{percent}%: {done["failed"]} connections failed, {done["left_at_server"]} left at the server')
+    if percent >= 150 and not done['shed']:
+        raise Failed(f'{percent}%: nothing was shed, so it was no overload')
+
+
+def overload(world):
+    """A server's shard offered more than it carries, by clients that repeat themselves; then as if it knew no
+    overload."""
+    loads = [200] if world.quick else [50, 90, 110, 150, 200, 300]
+    size = ('--milliseconds', 60, '--waiting', 1_000_000) if world.quick else (
+        '--milliseconds', 700, '--waiting', 4_000_000)
+    result = {}
+    for percent in loads:
+        for shedding in (True, False):
+            words = () if shedding else ('--interval', 0)
+            done = path(world, 'overload', '--load', percent, *size, *words,
+                        name=f'overload-{percent}-{int(shedding)}')
+            if shedding:
+                check_overload(done, percent)
+            result.update(overload_figures(done, percent, shedding))
+    return result
+
+
 def memory(world):
     """The server's shard alone, frames in memory; cycles by the TSC. With receive checksums by the device and by us."""
     rounds = 2000 if world.quick else 20_000

@@ -38,6 +38,7 @@ CASES = {
     'flood': (functools.partial(others.flood, answerer='tidegate'), EVERY, 'SYNs answered with cookies, net_memif'),
     'flood-ceiling': (functools.partial(others.flood, answerer='testpmd'), EVERY, 'the same SYNs, testpmd macswap'),
     'latency': (paths.latency, EVERY, 'added by the server at half of its best rate'),
+    'overload-memory': (paths.overload, 2, 'server shard alone, offered 50 to 300% of its best, frames in memory'),
     'growth': (paths.growth, 2, 'rate with others standing in memory'),
     'stages': (paths.stages, 1, 'instructions and cache lines by stage (callgrind)'),
     'shards': (paths.shards, 1, 'instructions per connection, 1 to 8 shards (callgrind)'),

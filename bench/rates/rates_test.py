@@ -8,6 +8,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import figures  # noqa: E402
 import guard  # noqa: E402
 import others  # noqa: E402
+import paths  # noqa: E402
 import tidegate  # noqa: E402
 
 TESTPMD = '''
@@ -129,6 +130,19 @@ class Figures(unittest.TestCase):
         self.assertEqual(others.dperf_said('skClose 1,234 skErr 1,000\ncpuUsage 55\nskErr 3\ncpuUsage 0\n'),
                          {'dperf_errors': 1000, 'dperf_busy_percent': 55})
         self.assertEqual(others.dperf_said(''), {'dperf_errors': None, 'dperf_busy_percent': None})
+
+    def test_overload_is_named_by_load_and_policy(self):
+        done = {'kept': 0.9, 'kept_beside': 0.95, 'p99_us': 1500.0, 'lost_state': 0, 'failed': 0, 'left_at_server': 0,
+                'shed': 7}
+        self.assertEqual(paths.overload_figures(done, 200, True), {
+            '200%: kept of best': 0.9, '200%: kept beside such clients': 0.95, '200%: p99 ms': 1.5,
+            '200%: connections lost': 0})
+        self.assertIn('200% without shedding: kept of best', paths.overload_figures(done, 200, False))
+        paths.check_overload(done, 200)
+        paths.check_overload({**done, 'shed': 0}, 90)
+        for wrong in ({'lost_state': 1}, {'failed': 1}, {'shed': 0}):
+            with self.assertRaises(paths.Failed):
+                paths.check_overload({**done, **wrong}, 200)
 
     def test_set_up_cancels_out(self):
         more, less = {'decode': {'Ir': 150}, 'encode': {'Ir': 30}}, {'decode': {'Ir': 50}}

@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -53,7 +54,7 @@ inline double tsc_hz() {
 /// The server's shard: 10.0.0.1 with everybody else behind the gateway 10.0.0.2, at a million connections a second.
 struct Server {
   PageResource memory;
-  BenchFrames frames{8192};
+  BenchFrames frames;
   BenchServer service;
   std::unique_ptr<TxBurst> out = std::make_unique<TxBurst>(frames.backend());
   std::unique_ptr<Shard> shard;
@@ -62,8 +63,11 @@ struct Server {
   unsigned timers_ran = 0;
 
   /// `idle` connections stand open beside the `connections` that come and go; `alter` has the last word on the limits.
+  /// `backlog`: 0 is as many as `connections`. `stride`: BenchFrames'.
   Server(std::uint32_t connections, std::uint32_t time_wait, SynCookieMode cookies = SynCookieMode::kAuto,
-         std::uint32_t idle = 0, void (*alter)(ShardConfig&) = nullptr) {
+         std::uint32_t idle = 0, const std::function<void(ShardConfig&)>& alter = nullptr, std::uint32_t backlog = 0,
+         std::size_t stride = BenchFrames::kBytes)
+      : frames(8192, stride) {
     ShardConfig config = sim_host_config(1);
     config.interface.gateway4 = sim_address4(2);
     config.limits.connections = connections + idle;
@@ -84,7 +88,7 @@ struct Server {
     shard = std::move(created).value();
     ListenerConfig listener;
     listener.port = kPort;
-    listener.backlog = connections;
+    listener.backlog = backlog == 0 ? connections : backlog;
     listener.service = shard->add_service(service);
     if (!shard->listen(listener)) std::exit(1);
   }
@@ -101,6 +105,20 @@ struct Server {
     timers_ran = shard->expire_timers(now, *out, timer_budget(static_cast<unsigned>(burst.size())));
     out->flush();
     return __rdtsc() - start;
+  }
+  /// The same with as many frames as the shard wants: `fetch(n)` brings at most n of them, in time that does not count.
+  template <class Fetch>
+  [[gnu::noinline]] std::uint64_t turn_of(Fetch fetch) {
+    const std::uint64_t start = __rdtsc();
+    shard->poll(now, *out);
+    const unsigned wanted = shard->frames_wanted();
+    const std::uint64_t polled = __rdtsc();
+    const std::span<Frame> burst = fetch(wanted);
+    const std::uint64_t fetched = __rdtsc();
+    if (!burst.empty()) shard->receive_burst(now, burst, *out);
+    timers_ran = shard->expire_timers(now, *out, timer_budget(static_cast<unsigned>(burst.size())));
+    out->flush();
+    return (polled - start) + (__rdtsc() - fetched);
   }
   /// All memory of the shard, now, as workers.populate = "start" has it. False: this kernel cannot.
   bool populate() {

@@ -74,6 +74,7 @@ enum class Drop : std::uint8_t {
   kNeighbourUnresolved,
   kNeighbourTableFull,
   kResetRateLimited,
+  kOverloadSynShed,
   kDraining,
   // Devices
   kRxMultiSegment,
@@ -141,6 +142,7 @@ inline constexpr std::array<std::string_view, kDropCount> kDropNames = {
     "neighbour_unresolved",
     "neighbour_table_full",
     "reset_rate_limited",
+    "overload_syn_shed",
     "draining",
     "rx_multi_segment",
     "mailbox_full",

@@ -40,7 +40,7 @@ struct MbufNeed {
   const std::uint32_t queues = rx_descriptors + tx_descriptors;
   const std::uint32_t mailboxes = workers > 1 ? (workers - 1) * mailbox_depth * 2 : 0;
   const std::uint32_t caches = lcores * kMbufCache * 3 / 2;
-  const std::uint32_t hands = kTransmitBacklog + 8 * kMaxBurst;
+  const std::uint32_t hands = kTransmitBacklog + 8 * kMaxBurst + std::min(rx_descriptors / 2, 1024u);
   need.count = wanted != 0 ? wanted : queues + mailboxes + caches + hands;
   need.bytes = static_cast<std::size_t>(need.count) * (need.data_room + kMbufOverhead) + kPoolOverhead;
   return need;

@@ -156,6 +156,8 @@ Result<void> Runtime::Impl::make_worker(std::size_t group_index, unsigned index)
   ShardConfig shard_config = group.config.shard;
   shard_config.interface.mac = info.mac;
   shard_config.interface.mtu = info.mtu;
+  // Who sends into a software ring sees that it is full, and waits.
+  shard_config.interface.receive_ring = info.driver == "net_ring" ? 0 : info.rx_descriptors;
   shard_config.interface.tx_ip_checksum_offload = info.tx_ip_checksum;
   shard_config.interface.tx_tcp_checksum_offload = info.tx_tcp_checksum;
   shard_config.index = static_cast<std::uint16_t>(index);

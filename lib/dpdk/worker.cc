@@ -187,7 +187,7 @@ inline void Worker::fill_frame(rte_mbuf* packet, Frame& frame) const {
   frame.l3_len = 0;
 }
 
-void Worker::deliver(Instant now, TxBurst& out, rte_mbuf** packets, unsigned count) {
+inline unsigned Worker::fill_frames(rte_mbuf** packets, unsigned count, Frame* frames) {
   unsigned n = 0;
   for (unsigned i = 0; i < std::min(count, kHeadersAhead); ++i) prefetch_line(packets[i]);
   for (unsigned i = 0; i < count; ++i) {
@@ -198,10 +198,15 @@ void Worker::deliver(Instant now, TxBurst& out, rte_mbuf** packets, unsigned cou
       give_back(&packets[i], 1);
       continue;
     }
-    fill_frame(packets[i], frames_[n]);
+    fill_frame(packets[i], frames[n]);
     ++n;
   }
   stats_.rx_frames += n;
+  return n;
+}
+
+void Worker::deliver(Instant now, TxBurst& out, rte_mbuf** packets, unsigned count) {
+  const unsigned n = fill_frames(packets, count, frames_.data());
   if (n > 0) setup_.shard->receive_burst(now, std::span(frames_).first(n), out);
 }
 
@@ -266,10 +271,31 @@ unsigned Worker::spread_burst(rte_mbuf** packets, unsigned count) {
   return here;
 }
 
+/// Up to `wanted` frames of the device's queue for the shard in one piece, so that it sees how long the queue is.
+[[gnu::noinline]] unsigned Worker::receive_many(Instant now, TxBurst& out, unsigned wanted) {
+  rte_mbuf* packets[kMaxBurst];
+  unsigned received = 0;
+  unsigned kept = 0;
+  unsigned n = kMaxBurst;
+  while (n == kMaxBurst && received + kMaxBurst <= wanted) {
+    n = receive_packets(setup_.port, setup_.index, packets, kMaxBurst);
+    stats_.packets_held += n;
+    ++stats_.rx_bursts[std::min<unsigned>(static_cast<unsigned>(std::bit_width(n)), WorkerStats::kBurstBuckets - 1)];
+    received += n;
+    const unsigned here = setup_.workers > 1 && n > 0 ? spread_burst(packets, n) : n;
+    kept += fill_frames(packets, here, &many_frames_[kept]);
+  }
+  if (kept > 0) setup_.shard->receive_burst(now, std::span(many_frames_).first(kept), out);
+  return received;
+}
+
 unsigned Worker::receive(Instant now, TxBurst& out) {
   rte_mbuf* packets[kMaxBurst];
   unsigned received = 0;
-  if (setup_.index < setup_.rx_queues) {
+  const unsigned wanted = setup_.shard->frames_wanted();
+  if (setup_.index < setup_.rx_queues && wanted > kMaxBurst) [[unlikely]] {
+    received += receive_many(now, out, wanted);
+  } else if (setup_.index < setup_.rx_queues) {
     const unsigned n = receive_packets(setup_.port, setup_.index, packets, kMaxBurst);
     stats_.packets_held += n;
     ++stats_.rx_bursts[std::min<unsigned>(static_cast<unsigned>(std::bit_width(n)), WorkerStats::kBurstBuckets - 1)];

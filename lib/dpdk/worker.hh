@@ -20,6 +20,7 @@
 #include "dpdk/spread.hh"
 #include "dpdk/transmit_backlog.hh"
 #include "dpdk/unmap_guard.hh"
+#include "stack/overload.hh"
 #include "stack/shard.hh"
 
 namespace tidegate {
@@ -80,6 +81,8 @@ class Worker {
   [[nodiscard]] bool handle_commands(Instant now, TxBurst& out);
   /// How many frames came in.
   unsigned receive(Instant now, TxBurst& out);
+  unsigned receive_many(Instant now, TxBurst& out, unsigned wanted);
+  [[nodiscard]] unsigned fill_frames(rte_mbuf** packets, unsigned count, Frame* frames);
   void deliver(Instant now, TxBurst& out, rte_mbuf** packets, unsigned count);
   [[nodiscard]] bool make_plain(rte_mbuf*& packet);
   void fill_frame(rte_mbuf* packet, Frame& frame) const;
@@ -109,6 +112,8 @@ class Worker {
   std::vector<Stage> stages_;
   /// What deliver() hands on: a burst's worth need not be cleared each time.
   std::array<Frame, kMaxBurst> frames_;
+  /// The same for as many as the shard ever wants at once.
+  std::array<Frame, OverloadGuard::kMostFrames> many_frames_;
 
   alignas(64) std::atomic<std::uint32_t> commands_ = 0;
   std::atomic<bool> finished_ = true;

@@ -110,6 +110,10 @@ std::optional<Error> check(const ShardConfig& config) {
                      std::to_string(config.tcp.syn_cookie_start_percent),
                  "give at least 1 ms and 1 to 100 percent");
   }
+  if (config.tcp.overload_interval_ms > 10'000) {
+    return wrong("tcp.overload_interval", std::to_string(config.tcp.overload_interval_ms) + " ms",
+                 "give 10 s at most, or 0 to let the receive ring choose what is lost");
+  }
   if (config.sources.first_port == 0 || config.sources.first_port > config.sources.last_port) {
     return wrong("sources.ports",
                  std::to_string(config.sources.first_port) + "-" + std::to_string(config.sources.last_port),
@@ -134,6 +138,7 @@ Shard::Impl::Impl(const ShardConfig& shard_config, Instant start, std::pmr::memo
       neighbours(shard_config.limits.neighbours, shard_config.limits.neighbour_packets, local, shard_config.table_key,
                  drops, memory),
       opener(shard_config, local, engine),
+      overload(shard_config.tcp.overload_interval_ms, shard_config.interface.receive_ring),
       calls(engine, opener, &pressure) {
   decode_config.mac = config.interface.mac;
   decode_config.vlan_id = config.interface.vlan_id;
@@ -255,6 +260,7 @@ void Shard::poll(Instant now, TxBurst& out) {
   ++impl.polls;
   impl.out = &out;
   impl.engine.allow_resume(true);
+  impl.overload.next_poll(now, impl.pressure.packets_waiting);
   impl.pressure.backed_up = out.backed_up() || impl.neighbours.many_waiting(impl.now_ms());
   for (Service* service : impl.services) service->on_poll(now, impl.calls);
   impl.engine.allow_resume(false);
@@ -268,11 +274,13 @@ void Shard::receive_burst(Instant now, std::span<Frame> in, TxBurst& out) {
   impl.out = &out;
   // A worker brings what other workers have passed on in bursts of their own, in the same poll.
   impl.pressure.packets_waiting = impl.pressure.packets_waiting || in.size() >= kMaxBurst;
+  impl.frames_in += in.size();
+  if (impl.overload.sheds(in.size())) [[unlikely]]
+    in = impl.shed_syns(in, out);
   while (!in.empty()) {
     const std::span<Frame> burst = in.first(std::min<std::size_t>(in.size(), kMaxBurst));
     in = in.subspan(burst.size());
     ++impl.busy_polls;
-    impl.frames_in += burst.size();
     decode_burst(impl.decode_config, burst, impl.decoded, impl.drops);
     for (unsigned i = 0; i < impl.decoded.n_others; ++i) {
       const OtherPacket& packet = impl.decoded.others[i];
@@ -309,6 +317,8 @@ void Shard::receive_burst(Instant now, std::span<Frame> in, TxBurst& out) {
     impl.settle(out, burst);
   }
 }
+
+unsigned Shard::frames_wanted() const { return impl_->overload.frames_wanted(); }
 
 unsigned Shard::expire_timers(Instant now, TxBurst& out, unsigned budget) {
   Impl& impl = *impl_;

@@ -56,6 +56,8 @@ struct InterfaceConfig {
   /// What the device does for us; off means software.
   bool tx_ip_checksum_offload = false;
   bool tx_tcp_checksum_offload = false;
+  /// Places of the device's receive ring, which drops what comes while it is full; 0: it loses nothing.
+  std::uint32_t receive_ring = 1024;
 };
 
 /// Where active opens take their source from.
@@ -201,6 +203,9 @@ class Shard {
   /// The data plane, once a poll each, in this order.
   void poll(Instant now, TxBurst& out);
   void receive_burst(Instant now, std::span<Frame> in, TxBurst& out);
+  /// After poll(): how many frames receive_burst() should be given in one call if the device has them. kMaxBurst, and
+  /// more (at most 1,024) when the shard wants to know how long the queue is (stack/overload.hh).
+  [[nodiscard]] unsigned frames_wanted() const;
   /// Runs at most `budget` timer expiries; returns how many ran.
   unsigned expire_timers(Instant now, TxBurst& out, unsigned budget);
   /// A moment at or before which nothing is due, for callers that can sleep or jump virtual time; nullopt: no timer

@@ -10,6 +10,7 @@
 #include "stack/local_addresses.hh"
 #include "stack/neighbours.hh"
 #include "stack/opener.hh"
+#include "stack/overload.hh"
 #include "stack/shard.hh"
 #include "tcp/engine.hh"
 #include "wire/decode.hh"
@@ -23,6 +24,9 @@ struct Shard::Impl {
   void settle(TxBurst& out, std::span<Frame> received);
   void dispatch(std::span<Event> events);
   [[nodiscard]] ShardCounters gather() const;
+
+  // overload.cc
+  [[nodiscard]] std::span<Frame> shed_syns(std::span<Frame> frames, TxBurst& tx);
 
   // transmit.cc
   static void transmit_intents(void* context, TxIntent* intents, unsigned count);
@@ -62,6 +66,7 @@ struct Shard::Impl {
   Neighbours neighbours;
   ActiveOpener opener;
   Pressure pressure;
+  OverloadGuard overload;
   Connections calls;
   DecodeConfig decode_config;
   TxOffload offload;

@@ -83,6 +83,9 @@ struct TcpConfig {
   std::uint32_t syn_cookie_hold_ms = 5000;
   /// How often their keys change; a cookie is good for one to two of these.
   std::uint32_t syn_cookie_rotation_ms = 60'000;
+  /// How long the receive queue has stood before SYNs that would open connections are shed (stack/overload.hh); 0:
+  /// never.
+  std::uint32_t overload_interval_ms = 5;
   MtuProbing mtu_probing = MtuProbing::kBlackHole;
 
   /// Challenge ACKs (RFC 5961) and RSTs to unknown connections per second and shard.

@@ -105,6 +105,8 @@ TEST(Config, ValuesOutOfRangeNameTheRange) {
                    "t.toml:3: setting 'port.vlan' = 4095: is out of range; use 0 to 4094");
   expect_one_error(std::string(kPort) + "[tcp]\ndelayed_ack_ms = 500\n",
                    "t.toml:4: setting 'tcp.delayed_ack_ms' = 500: is out of range; use 0s to 499ms");
+  expect_one_error(std::string(kPort) + "[tcp]\noverload_interval_ms = \"11s\"\n",
+                   "t.toml:4: setting 'tcp.overload_interval_ms' = '11s': is out of range; use 0s to 10s");
   expect_one_error(std::string(kPort) + "[tcp]\nmsl_ms = -1\n",
                    "t.toml:4: setting 'tcp.msl_ms' = -1: is negative; use a positive number");
   expect_one_error(std::string(kPort) + "[tcp]\nmsl_ms = \"10us\"\n",
