@@ -150,14 +150,19 @@ Result<void> Runtime::Impl::open_group(std::size_t index) {
   return {};
 }
 
+/// Rings in memory that another process or thread fills itself: it sees when they are full. Most such senders wait
+/// then, as ours do, so that nothing is lost; what the others drop is theirs to choose.
+static bool sender_waits(std::string_view driver) {
+  return driver == "net_ring" || driver == "net_memif" || driver == "net_vhost" || driver == "net_virtio_user";
+}
+
 Result<void> Runtime::Impl::make_worker(std::size_t group_index, unsigned index) {
   Group& group = groups[group_index];
   const PortInfo& info = group.port->info();
   ShardConfig shard_config = group.config.shard;
   shard_config.interface.mac = info.mac;
   shard_config.interface.mtu = info.mtu;
-  // Who sends into a software ring sees that it is full, and waits.
-  shard_config.interface.receive_ring = info.driver == "net_ring" ? 0 : info.rx_descriptors;
+  shard_config.interface.receive_ring = sender_waits(info.driver) ? 0 : info.rx_descriptors;
   shard_config.interface.tx_ip_checksum_offload = info.tx_ip_checksum;
   shard_config.interface.tx_tcp_checksum_offload = info.tx_tcp_checksum;
   shard_config.index = static_cast<std::uint16_t>(index);

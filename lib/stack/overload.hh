@@ -39,6 +39,7 @@ class OverloadGuard {
       return;
     }
     if (interval_.as_ns() != 0) decide();
+    before_ = now;
   }
   /// How many frames the worker should bring at once, if there are so many.
   [[nodiscard]] unsigned frames_wanted() const { return wanted_; }
@@ -55,6 +56,9 @@ class OverloadGuard {
   /// A standing queue is looked at every so many polls: what a look costs in waiting is not to be seen then.
   static constexpr unsigned kLookEvery = 64;
   static constexpr int kRemembered = 16;
+  /// What counts of a poll at most: who was not let run (a busy machine, a debugger) was not offered too much, however
+  /// much has come meanwhile.
+  static constexpr Duration kLongestPoll = Duration::us(200);
 
   static constexpr unsigned bursts(std::uint32_t frames) {
     return std::clamp(frames / kMaxBurst * kMaxBurst, kMaxBurst, kMostFrames);
@@ -68,8 +72,12 @@ class OverloadGuard {
     }
     wanted_ = overloaded_ ? enough_ : kMaxBurst;
     if (overloaded_) return;
-    if (standing_++ == 0) since_ = now_;
-    looking_ = now_ - since_ >= interval_ && standing_ % kLookEvery == 0;
+    if (standing_++ == 0) {
+      stood_ = Duration{};
+    } else {
+      stood_ = stood_ + std::min(now_ - before_, kLongestPoll);
+    }
+    looking_ = stood_ >= interval_ && standing_ % kLookEvery == 0;
     if (looking_) wanted_ = look_;
   }
 
@@ -77,10 +85,11 @@ class OverloadGuard {
   unsigned look_;
   unsigned enough_;
   unsigned wanted_ = kMaxBurst;
-  /// Polls in a row that found a full burst behind them, and when the first of them was.
+  /// Polls in a row that found a full burst behind them, and how long they took.
   unsigned standing_ = 0;
-  Instant since_;
+  Duration stood_;
   Instant now_;
+  Instant before_;
   bool looking_ = false;
   bool overloaded_ = false;
   /// When SYNs were shed last.

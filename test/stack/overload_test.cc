@@ -144,6 +144,21 @@ class Overloaded : public ::testing::Test {
   std::unique_ptr<Shard> shard_;
 };
 
+/// A worker that was not let run finds a full ring, and has been offered no more than it can carry.
+TEST_F(Overloaded, APauseOfTheWorkerIsNoOverload) {
+  start();
+  for (int pause = 0; pause < 8; ++pause) {
+    // Time stands still for it, polls apart from that are short.
+    for (int poll = 0; poll < 200; ++poll) {
+      if (poll % 64 == 63) now_ += kInterval * 4;
+      bring(fresh_syns(std::min(begin_poll(), kRing)));
+    }
+    begin_poll();
+    bring(fresh_syns(1));
+  }
+  EXPECT_EQ(shed(), 0u);
+}
+
 TEST_F(Overloaded, NothingIsShedBeforeTheQueueHasStoodForTheInterval) {
   start();
   Duration passed;
