@@ -52,7 +52,7 @@ RATIOS = (
 )
 FLOW = ('SYN, SYN-ACK, ACK+GET, data+FIN, FIN+ACK, ACK; the server closes first and holds TIME-WAIT for 2MSL = 60 s. '
         'SYN options of `tidegate bench`: MSS, window scale, SACK permitted, timestamps; without a device: the same '
-        'without timestamps. Checksums in software where a device has none')
+        'without timestamps, but for overload-memory. Checksums in software where a device has none')
 
 
 def say(text):
