@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <cstring>
 #include <span>
 
 #include "base/check.hh"
@@ -87,7 +86,7 @@ class TxBurst {
       backend_.release(backend_.context, &free_[kept], n_free_ - kept);
       n_free_ = kept;
     }
-    std::memcpy(&free_[n_free_], frames.data(), frames.size_bytes());
+    std::copy(frames.begin(), frames.end(), &free_[n_free_]);
     n_free_ += static_cast<unsigned>(frames.size());
   }
 

@@ -110,11 +110,12 @@ class TimeWaitStore {
     if (i == kNone) return kNone;
     Entry& entry = entries_[i];
     entry.set_key(key);
-    const std::uint32_t expiry = expiry_quarter(now_tick);
-    state.set_expiry(expiry);
+    state.set_expiry(expiry_quarter(now_tick));
     entry.state = state;
-    // When it has passed by its own account too, or it would have to be pushed again.
-    push(i, expiry * 4);
+    // The last tick before it has passed by its own account too: a slot that ends earlier would push it again, and one
+    // that begins with the next tick would keep it for a slot more.
+    const std::uint32_t tick = now_tick + wait_ticks_;
+    push(i, tick % 4 == 0 ? tick : tick | 3);
     return i;
   }
   /// RFC 9293 3.10.7.4, eighth: a retransmitted FIN restarts the 2MSL wait.
