@@ -37,13 +37,6 @@ namespace detail {
   const unsigned __int128 product = static_cast<unsigned __int128>(a) * b;
   return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
 }
-// The ports go into both factors, and in different ways: times a number that is the same for all of an address,
-// consecutive ports would lie at equal distances, which under some keys crowd in parts of a table.
-inline constexpr std::uint64_t kPortFactor = 0x9e37'79b9'7f4a'7c15ULL;
-inline constexpr std::uint64_t kPortMask = 0xa076'1d64'78bd'642fULL;
-[[nodiscard]] inline std::uint64_t high_halves(const HashKey& key, const IpAddress& remote, const IpAddress& local) {
-  return fold_multiply(remote.hi ^ key.k1 ^ 0x9e37'79b9'7f4a'7c15ULL, local.hi ^ key.k0 ^ 0xd1b5'4a32'd192'ed03ULL);
-}
 }  // namespace detail
 
 /// flow_hash() under one key, with what is the same for all IPv4 flows worked out before: a multiplication less.
@@ -54,13 +47,17 @@ class FlowHash {
   [[nodiscard]] std::uint64_t operator()(const FlowKey& flow) const {
     const std::uint64_t a = detail::fold_multiply(flow.remote.lo ^ key_.k0, flow.local.lo ^ key_.k1);
     const std::uint64_t b = (flow.remote.hi | flow.local.hi) == 0 ? v4_high_ : high(flow.remote, flow.local);
+    // The ports go into both factors, and in different ways: times a number that is the same for all of an address,
+    // consecutive ports would lie at equal distances, which under some keys crowd in parts of a table.
     const std::uint64_t ports = flow.ports();
-    return detail::fold_multiply(a ^ ports ^ (key_.k0 << 1), b ^ (ports * detail::kPortFactor));
+    return detail::fold_multiply(a ^ ports ^ (key_.k0 << 1), b ^ (ports * 0x9e37'79b9'7f4a'7c15ULL));
   }
 
  private:
   [[nodiscard]] std::uint64_t high(const IpAddress& remote, const IpAddress& local) const {
-    return detail::high_halves(key_, remote, local) ^ key_.k1 ^ detail::kPortMask;
+    return detail::fold_multiply(remote.hi ^ key_.k1 ^ 0x9e37'79b9'7f4a'7c15ULL,
+                                 local.hi ^ key_.k0 ^ 0xd1b5'4a32'd192'ed03ULL) ^
+           key_.k1 ^ 0xa076'1d64'78bd'642fULL;
   }
 
   HashKey key_;

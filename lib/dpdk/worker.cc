@@ -271,6 +271,14 @@ unsigned Worker::spread_burst(rte_mbuf** packets, unsigned count) {
   return here;
 }
 
+/// A burst of the device's queue.
+inline unsigned Worker::take_burst(rte_mbuf** packets) {
+  const unsigned n = receive_packets(setup_.port, setup_.index, packets, kMaxBurst);
+  stats_.packets_held += n;
+  ++stats_.rx_bursts[std::min<unsigned>(static_cast<unsigned>(std::bit_width(n)), WorkerStats::kBurstBuckets - 1)];
+  return n;
+}
+
 /// Up to `wanted` frames of the device's queue for the shard in one piece, so that it sees how long the queue is.
 [[gnu::noinline]] unsigned Worker::receive_many(Instant now, TxBurst& out, unsigned wanted) {
   rte_mbuf* packets[kMaxBurst];
@@ -278,9 +286,7 @@ unsigned Worker::spread_burst(rte_mbuf** packets, unsigned count) {
   unsigned kept = 0;
   unsigned n = kMaxBurst;
   while (n == kMaxBurst && received + kMaxBurst <= wanted) {
-    n = receive_packets(setup_.port, setup_.index, packets, kMaxBurst);
-    stats_.packets_held += n;
-    ++stats_.rx_bursts[std::min<unsigned>(static_cast<unsigned>(std::bit_width(n)), WorkerStats::kBurstBuckets - 1)];
+    n = take_burst(packets);
     received += n;
     const unsigned here = setup_.workers > 1 && n > 0 ? spread_burst(packets, n) : n;
     kept += fill_frames(packets, here, &many_frames_[kept]);
@@ -296,9 +302,7 @@ unsigned Worker::receive(Instant now, TxBurst& out) {
   if (setup_.index < setup_.rx_queues && wanted > kMaxBurst) [[unlikely]] {
     received += receive_many(now, out, wanted);
   } else if (setup_.index < setup_.rx_queues) {
-    const unsigned n = receive_packets(setup_.port, setup_.index, packets, kMaxBurst);
-    stats_.packets_held += n;
-    ++stats_.rx_bursts[std::min<unsigned>(static_cast<unsigned>(std::bit_width(n)), WorkerStats::kBurstBuckets - 1)];
+    const unsigned n = take_burst(packets);
     if (n > 0) {
       received += n;
       const unsigned here = setup_.workers > 1 ? spread_burst(packets, n) : n;

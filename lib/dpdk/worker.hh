@@ -81,6 +81,7 @@ class Worker {
   [[nodiscard]] bool handle_commands(Instant now, TxBurst& out);
   /// How many frames came in.
   unsigned receive(Instant now, TxBurst& out);
+  unsigned take_burst(rte_mbuf** packets);
   unsigned receive_many(Instant now, TxBurst& out, unsigned wanted);
   [[nodiscard]] unsigned fill_frames(rte_mbuf** packets, unsigned count, Frame* frames);
   void deliver(Instant now, TxBurst& out, rte_mbuf** packets, unsigned count);

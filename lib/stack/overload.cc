@@ -32,10 +32,6 @@ bool is_opening_syn(const Frame& frame, unsigned l2_len) {
 /// can foretell, so nothing is jumped over: a wrong guess would cost more than all the rest.
 std::span<Frame> Shard::Impl::shed_syns(std::span<Frame> frames, TxBurst& tx) {
   constexpr std::size_t kAhead = 16;
-  constexpr std::uint32_t kVersionBits = swap_if_little(std::uint32_t{0xffff'ff00});
-  constexpr std::uint32_t kUsualVersion = swap_if_little(std::uint32_t{0x0800'4500});
-  constexpr std::uint32_t kProtocolBits = swap_if_little(std::uint32_t{0x3fff'00ff});
-  constexpr std::uint32_t kUsualProtocol = swap_if_little(std::uint32_t{kProtoTcp});
   const unsigned l2_len = config.interface.vlan_id == 0 ? kEthernetLen : kEthernetLen + kVlanTagLen;
   for (std::size_t i = 0; i < std::min(frames.size(), kAhead); ++i) prefetch_line(frames[i].data);
   std::array<Frame, kMaxBurst> shed;

@@ -181,13 +181,9 @@ class Decoder {
     return Drop::kNone;
   }
 
-  // What is compared of a usual frame, in memory order: our address and the source's group bit; EtherType, version and
-  // header length; more fragments, fragment offset and protocol.
+  // What is compared of a usual frame beside the words of ipv4.hh, in memory order: our address and the source's group
+  // bit.
   static constexpr std::uint64_t kAddressBits = swap_if_little(std::uint64_t{0xffff'ffff'ffff'0100});
-  static constexpr std::uint32_t kVersionBits = swap_if_little(std::uint32_t{0xffff'ff00});
-  static constexpr std::uint32_t kUsualVersion = swap_if_little(std::uint32_t{0x0800'4500});
-  static constexpr std::uint32_t kProtocolBits = swap_if_little(std::uint32_t{0x3fff'00ff});
-  static constexpr std::uint32_t kUsualProtocol = swap_if_little(std::uint32_t{kProtoTcp});
   /// Longer than any frame.
   static constexpr unsigned kNoFrame = 0x1'0000;
 

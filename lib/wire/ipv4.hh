@@ -18,6 +18,13 @@ namespace tidegate {
 inline constexpr unsigned kIpv4Len = 20;
 inline constexpr std::uint16_t kIpv4DontFragment = 0x4000;
 
+/// Words of the usual TCP packet in memory order, and which of their bits count: EtherType, version and header length;
+/// more fragments, fragment offset and protocol.
+inline constexpr std::uint32_t kVersionBits = swap_if_little(std::uint32_t{0xffff'ff00});
+inline constexpr std::uint32_t kUsualVersion = swap_if_little(std::uint32_t{0x0800'4500});
+inline constexpr std::uint32_t kProtocolBits = swap_if_little(std::uint32_t{0x3fff'00ff});
+inline constexpr std::uint32_t kUsualProtocol = swap_if_little(std::uint32_t{kProtoTcp});
+
 /// A source nobody can answer (RFC 1122 section 3.2.1.3; RFC 9293 section 3.9.2.3), or our own address come back
 /// (LAND).
 [[nodiscard]] inline bool is_bad_ipv4_source(std::uint32_t source, std::uint32_t destination) {
