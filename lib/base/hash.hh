@@ -45,15 +45,22 @@ class FlowHash {
   explicit FlowHash(const HashKey& key) : key_(key), v4_high_(high(IpAddress{}, IpAddress{})) {}
 
   [[nodiscard]] std::uint64_t operator()(const FlowKey& flow) const {
+    if ((flow.remote.hi | flow.local.hi) == 0) [[likely]]
+      return of(flow, v4_high_);
+    return of_v6(flow);
+  }
+
+ private:
+  [[nodiscard]] std::uint64_t of(const FlowKey& flow, std::uint64_t b) const {
     const std::uint64_t a = detail::fold_multiply(flow.remote.lo ^ key_.k0, flow.local.lo ^ key_.k1);
-    const std::uint64_t b = (flow.remote.hi | flow.local.hi) == 0 ? v4_high_ : high(flow.remote, flow.local);
     // The ports go into both factors, and in different ways: times a number that is the same for all of an address,
     // consecutive ports would lie at equal distances, which under some keys crowd in parts of a table.
     const std::uint64_t ports = flow.ports();
     return detail::fold_multiply(a ^ ports ^ (key_.k0 << 1), b ^ (ports * 0x9e37'79b9'7f4a'7c15ULL));
   }
-
- private:
+  [[gnu::noinline, nodiscard]] std::uint64_t of_v6(const FlowKey& flow) const {
+    return of(flow, high(flow.remote, flow.local));
+  }
   [[nodiscard]] std::uint64_t high(const IpAddress& remote, const IpAddress& local) const {
     return detail::fold_multiply(remote.hi ^ key_.k1 ^ 0x9e37'79b9'7f4a'7c15ULL,
                                  local.hi ^ key_.k0 ^ 0xd1b5'4a32'd192'ed03ULL) ^

@@ -71,8 +71,7 @@ bool TcpEngine::adjust_listener(const TcpListener& to) {
 /// SYN-SENT.
 TcpEngine::OpenError TcpEngine::open(const OpenRequest& request, ConnectionId& id) {
   const std::uint64_t hash = hash_of(request.key);
-  if (table_.find(hash, [&](std::uint32_t ref) { return matches(ref, request.key); }) != kNone)
-    return OpenError::kInUse;
+  if (find(request.key, hash) != kNone) return OpenError::kInUse;
   const bool from_listener = !draining_ && find_listener(request.key) != nullptr;
   const std::uint32_t index =
       create(request.key, hash, from_listener ? TcpState::kListen : TcpState::kClosed, TcpState::kSynSent);

@@ -176,8 +176,8 @@ bool TcpEngine::matches(std::uint32_t ref, const FlowKey& key) const {
   return false;
 }
 
-std::uint32_t TcpEngine::find(const FlowKey& key) const {
-  return table_.find(hash_of(key), [&](std::uint32_t ref) { return matches(ref, key); });
+std::uint32_t TcpEngine::find(const FlowKey& key, std::uint64_t hash) const {
+  return table_.find(hash, [&](std::uint32_t ref) { return matches(ref, key); });
 }
 
 void TcpEngine::count_arrow(TcpState from, TcpState to) {

@@ -36,6 +36,7 @@
 #include "tcp/passive.hh"
 #include "tcp/path_mtu.hh"
 #include "tcp/scoreboard.hh"
+#include "tcp/seen_hashes.hh"
 #include "tcp/syn_cache.hh"
 #include "tcp/syn_cookie.hh"
 #include "tcp/syn_hashes.hh"
@@ -169,7 +170,8 @@ class TcpEngine {
   // engine.cc: identity and life cycle
   [[nodiscard]] std::uint64_t hash_of(const FlowKey& key) const { return flow_hash_(key); }
   [[nodiscard]] bool matches(std::uint32_t ref, const FlowKey& key) const;
-  [[nodiscard]] std::uint32_t find(const FlowKey& key) const;
+  [[nodiscard]] std::uint32_t find(const FlowKey& key) const { return find(key, hash_of(key)); }
+  [[nodiscard]] std::uint32_t find(const FlowKey& key, std::uint64_t hash) const;
   [[nodiscard]] std::uint32_t allocate_tcb(const FlowKey& key, SeqNum iss, std::uint32_t ts_offset);
   void free_unused(std::uint32_t index);
   [[nodiscard]] std::uint32_t create(const FlowKey& key, std::uint64_t hash, TcpState from, TcpState to);
@@ -227,7 +229,10 @@ class TcpEngine {
   [[nodiscard]] std::string broken_connection(std::uint32_t index, std::uint32_t& pieces, std::uint32_t& awake) const;
 
   // segment_arrives.cc: RFC 9293 3.10.7
-  void segment_arrives(const Segment& segment, std::uint64_t hash, std::uint32_t ref);
+  void receive_some(std::span<const Segment> burst);
+  [[gnu::noinline]] void segment_arrives(const Segment& segment, std::uint64_t hash, std::uint32_t ref);
+  void stranger_arrives(const Segment& segment, std::uint64_t hash);
+  void connection_arrives(std::uint32_t index, const Segment& segment, std::uint64_t hash);
   void closed_arrives(const Segment& segment);                             // 3.10.7.1
   void syn_sent_arrives(std::uint32_t index, const Segment& segment);      // 3.10.7.3
   void synchronized_arrives(std::uint32_t index, const Segment& segment);  // 3.10.7.4
@@ -444,6 +449,7 @@ class TcpEngine {
   FlowHash flow_hash_;
   /// Raised when a TIME-WAIT entry goes, perhaps for another connection's sake: what a burst looked up may be gone.
   std::uint64_t evictions_ = 0;
+  SeenHashes seen_;
   IndexPool pool_;
   IndexPool pool_v6_;
   FixedArray<TcbHot> hot_;
