@@ -24,7 +24,8 @@ struct HashKey {
 /// SipHash-2-4 over local address, remote address, local port, remote port and `salt` in network order: 16 octets for
 /// IPv4, 40 for IPv6.
 [[nodiscard]] std::uint64_t siphash24(const HashKey& key, const FlowKey& flow, std::uint32_t salt);
-/// The same without salt: 12 octets or 36, a word and two rounds less.
+/// Without salt, a word and two rounds less: 36 octets for IPv6, 14 for IPv4, there local address, local port, two
+/// zeros, remote address and remote port.
 [[nodiscard]] std::uint64_t siphash24(const HashKey& key, const FlowKey& flow);
 /// siphash24(key, *flows[i], salts[i]), or the one without salt, of many at once: IPv4 flows go in
 /// eights, four to an instruction, where the processor has AVX-512 or AVX2.

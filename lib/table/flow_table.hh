@@ -75,7 +75,7 @@ class FlowTable {
   /// each and calls `prefetch_entry(ref)`; then compares with `eq(i, ref)`. out[i] = ref or kNone.
   template <class PrefetchEntry, class Eq>
   void find_burst(std::span<const std::uint64_t> hashes, std::span<std::uint32_t> out, PrefetchEntry&& prefetch_entry,
-                  Eq&& eq) {
+                  Eq&& eq) const {
     TG_DCHECK(out.size() >= hashes.size());
     std::array<LookUp, kBurst> burst;
     for (std::size_t base = 0; base < hashes.size(); base += kBurst) {
@@ -98,12 +98,12 @@ class FlowTable {
   /// One of a burst of look-ups whose comparison is the caller's, when the result is needed.
   struct LookUp {
     std::uint64_t hash;
-    void* home;
+    const void* home;
     std::uint32_t ref;
   };
   /// Prefetches where it begins.
-  void begin(LookUp& up, std::uint64_t hash) {
-    Bucket* const b = &bucket(home(hash));
+  void begin(LookUp& up, std::uint64_t hash) const {
+    const Bucket* const b = &bucket(home(hash));
     prefetch_line(b);
     up.hash = hash;
     up.home = b;
@@ -168,7 +168,8 @@ class FlowTable {
   void erase_burst(std::span<const LookUp> burst) {
     std::uint32_t erased = 0;
     for (const LookUp& up : burst) {
-      Bucket& b = *static_cast<Bucket*>(up.home);
+      // Of buckets_, which are not const here.
+      Bucket& b = *static_cast<Bucket*>(const_cast<void*>(up.home));
       unsigned matches = match(b, tags_of(up.hash));
       while (matches != 0 && b.refs[std::countr_zero(matches)] != up.ref) [[unlikely]]
         matches &= matches - 1;

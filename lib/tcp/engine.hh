@@ -286,14 +286,20 @@ class TcpEngine {
   void remss(std::uint32_t index, std::uint16_t mss);
   // listen.cc: passive opens, until their handshake is over
   void listen_arrives(const Segment& segment, std::uint64_t hash, TcpListener& listener);  // 3.10.7.2
-  void answer_syn(const Segment& segment, bool v4, std::uint64_t hash, TcpListener& listener);
-  void add_syn_entry(const Segment& segment, bool v4, std::uint64_t hash, TcpListener& listener);
+  [[gnu::noinline]] void listen_otherwise(const Segment& segment, std::uint64_t hash, TcpListener& listener);
+  template <bool kV4>
+  bool add_syn_entry_of(const Segment& segment, std::uint64_t hash, TcpListener& listener, const SeqNum* floor);
+  bool add_syn_entry(const Segment& segment, std::uint64_t hash, TcpListener& listener, const SeqNum* floor);
   void syn_received_arrives(std::uint32_t entry, const Segment& segment, std::uint64_t hash);  // 3.10.7.4
   [[nodiscard]] bool tcb_available(bool v4);
-  void negotiate(const Segment& segment, bool v4, SynOptions& options) const;
+  template <bool kV4>
+  void negotiate(const Segment& segment, SynOptions& options) const;
+  void negotiate(const Segment& segment, SynOptions& options) const;
   void apply_options(std::uint32_t index, const SynOptions& options);
   [[nodiscard]] TxIntent& bare_intent(const FlowKey& key, SeqNum seq, SeqNum ack, unsigned flags, std::uint8_t dscp);
   void fill_syn_ack(bool v4, const SynOptions& options, SegmentOut& out) const;
+  template <bool kV4>
+  void send_syn_ack(const FlowKey&, SeqNum, SeqNum, std::uint32_t ts_value, const SynOptions&, std::uint8_t dscp);
   void send_syn_ack(const FlowKey& key, const SynEntry& entry, std::uint8_t dscp);
   void send_syn_received_ack(const SynEntry& entry);
   void answer_syn_received(std::uint32_t entry, const Segment& segment);
@@ -302,6 +308,7 @@ class TcpEngine {
   [[nodiscard]] std::uint32_t promote(std::uint32_t entry, std::uint64_t hash);
   void forget_syn(std::uint32_t entry);
   void on_syn_timer(std::uint32_t entry);
+  void settle_backlog(TcpListener& listener) const;
   [[nodiscard]] bool cookies_wanted(TcpListener& listener);
   [[gnu::noinline]] void send_cookie(const Segment& segment, TcpListener& listener);
   [[gnu::noinline]] void learn_cookie(const Segment& segment, std::uint64_t said, std::uint8_t dscp);
@@ -478,7 +485,6 @@ class TcpEngine {
   std::size_t n_listeners_ = 0;
   Published<bool> draining_{false};
 
-  std::optional<SeqNum> iss_floor_;
   /// Dead connections whose kClosed is still to be told, oldest first, and those that finish() may free.
   std::uint32_t dying_head_ = kNone, dying_tail_ = kNone;
   std::uint32_t dead_head_ = kNone;

@@ -25,9 +25,11 @@ std::uint32_t window_of(const TcbHot& hot, const Segment& segment) {
 }  // namespace
 
 [[gnu::always_inline]] inline void TcpEngine::stranger_arrives(const Segment& segment, std::uint64_t hash) {
-  TcpListener* listener = find_listener(segment.key);
-  if (listener == nullptr) [[unlikely]]
-    return closed_arrives(segment);
+  TcpListener* listener = passive_.last_listener();
+  if (!passive_.known(segment.key) || listener == nullptr) [[unlikely]] {
+    listener = find_listener(segment.key);
+    if (listener == nullptr) return closed_arrives(segment);
+  }
   listen_arrives(segment, hash, *listener);
 }
 
@@ -146,10 +148,14 @@ TcpListener* TcpEngine::find_listener(const FlowKey& key) {
   for (std::size_t i = 0; i < n_listeners_; ++i) {
     TcpListener& l = listeners_[i];
     if (!l.takes(key)) continue;
-    if (!l.address.is_unspecified()) return &l;
+    if (!l.address.is_unspecified()) {
+      wildcard = &l;
+      break;
+    }
     // One that serves this family alone comes before one that serves both.
     if (wildcard == nullptr || l.family != ListenFamily::kBoth) wildcard = &l;
   }
+  if (wildcard != nullptr) passive_.remember(key, wildcard);
   return wildcard;
 }
 
@@ -190,7 +196,7 @@ void TcpEngine::syn_sent_arrives(std::uint32_t index, const Segment& segment) {
   work.last_ack_sent = hot.rcv_nxt;
   cold.last_heard_tick = tick_;
   SynOptions options;
-  negotiate(segment, segment.key.is_v4(), options);
+  negotiate(segment, options);
   apply_options(index, options);
   if (segment.has_option(kOptUserTimeout)) accept_user_timeout(index, segment);
   hot.snd_wnd = segment.window;
