@@ -108,8 +108,9 @@ class FlowTable {
     up.hash = hash;
     up.home = b;
   }
-  /// For up to kBurst of those begun, `ref` is the first reference whose tag matches, with `prefetch_entry(ref)` called,
-  /// or kNone. Only find() can tell who else has that tag, and what of those whose bit is set in what is returned.
+  /// For up to kBurst of those begun, `ref` is the first reference whose tag matches, with `prefetch_entry(ref)`
+  /// called, or kNone. Only find() can tell who else has that tag, and what of those whose bit is set in what is
+  /// returned.
   template <class PrefetchEntry>
   [[nodiscard]] std::uint64_t first_matches(std::span<LookUp> burst, PrefetchEntry&& prefetch_entry) const {
     TG_DCHECK(burst.size() <= kBurst);
@@ -171,8 +172,7 @@ class FlowTable {
       // Of buckets_, which are not const here.
       Bucket& b = *static_cast<Bucket*>(const_cast<void*>(up.home));
       unsigned matches = match(b, tags_of(up.hash));
-      while (matches != 0 && b.refs[std::countr_zero(matches)] != up.ref) [[unlikely]]
-        matches &= matches - 1;
+      while (matches != 0 && b.refs[std::countr_zero(matches)] != up.ref) [[unlikely]] matches &= matches - 1;
       if (matches == 0) [[unlikely]] {
         erase(up.hash, up.ref);
         continue;

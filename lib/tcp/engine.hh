@@ -250,7 +250,6 @@ class TcpEngine {
   [[nodiscard]] bool fits_opening(const SynEntry& entry, const Segment& segment) const;
   bool lane_opens(std::uint32_t entry, const Segment& segment, std::uint64_t hash);
   bool lane_output(std::uint32_t index);
-
   // acknowledge.cc: what an acceptable ACK does
   void acknowledged(std::uint32_t index, const Segment& segment);
   void fin_acknowledged(std::uint32_t index, const Segment& segment);
@@ -261,7 +260,6 @@ class TcpEngine {
   void window_grows(std::uint32_t index, std::uint32_t octets);
   void plain_ack(std::uint32_t index, const Segment& segment, std::uint32_t octets);
   void remove_acknowledged(TcbWork& work, std::uint32_t octets);
-
   // challenge.cc: answers that anybody can ask for
   void challenge_ack(std::uint32_t index);
   void answer_unacceptable(std::uint32_t index, const Segment& segment);
@@ -271,11 +269,9 @@ class TcpEngine {
   [[nodiscard]] bool answer_allowed(AnswerMark who);
   [[nodiscard]] bool challenge_allowed(AnswerMark who);
   [[nodiscard]] std::uint32_t challenge_budget() const;
-
   // icmp_errors.cc
   void report_unreachable(std::uint32_t index, bool hard, CloseReason reason);
   [[nodiscard]] CloseReason give_up_reason(std::uint32_t index) const;
-
   // path_mtu.cc
   [[nodiscard]] std::uint32_t packet_headers(std::uint32_t index) const;
   void path_mtu_reported(std::uint32_t index, const OtherPacket& error);
@@ -317,7 +313,6 @@ class TcpEngine {
   [[nodiscard]] std::int64_t wall_ms() const { return now_.as_ms() + config_.wall_clock_offset_ms; }
   void forget_handshakes(std::size_t listener);
   void abort_handshakes();
-
   // recovery.cc: what an ACK says of the segments in flight
   [[gnu::noinline, nodiscard]] RecoveryState* recording(std::uint32_t index);
   [[nodiscard]] std::uint32_t pipe(std::uint32_t index);
@@ -338,7 +333,6 @@ class TcpEngine {
   void reduce_proportionally(std::uint32_t index, RecoveryState& r, std::uint32_t delivered, bool safe);
   void probe_ack(std::uint32_t index, RecoveryState& r, const Segment& segment, bool advanced, bool duplicate);
   [[gnu::noinline]] void probe_ack(std::uint32_t index, const Segment& segment, bool advanced);
-
   // loss_timers.cc: its timers, and what they and it send again
   [[nodiscard]] bool may_probe(std::uint32_t index);
   void arm_loss_timer(std::uint32_t index);
@@ -351,7 +345,6 @@ class TcpEngine {
   void emit_repeat(std::uint32_t index, SeqNum seq, SeqNum end);
   [[gnu::noinline]] void plain_loss_ack(std::uint32_t index, RecoveryState& r, const Segment& segment);
   [[gnu::noinline]] void plain_loss_duplicate(std::uint32_t index, RecoveryState& r);
-
   // mtu_probe.cc: RFC 4821
   [[gnu::noinline]] void start_mtu_search(std::uint32_t index);
   [[gnu::noinline, nodiscard]] bool send_mtu_probe(std::uint32_t index, std::uint32_t unsent, std::uint32_t room);
@@ -364,7 +357,6 @@ class TcpEngine {
   // urgent.cc
   void process_urgent(std::uint32_t index, const Segment& segment);
   static void mark_urgent(const UrgentState& urgent, SegmentOut& out);
-
   // text.cc: seventh and eighth steps
   [[gnu::noinline]] void process_text(std::uint32_t index, const Segment& segment);
   bool accept_in_order(std::uint32_t index, const std::uint8_t* data, std::uint32_t len);
@@ -379,7 +371,6 @@ class TcpEngine {
   void schedule_ack(std::uint32_t index);
   [[gnu::noinline]] void report_duplicate(std::uint32_t index, SeqNum left, SeqNum right);
   [[gnu::noinline]] unsigned sack_blocks(std::uint32_t index, std::array<SackBlock, 4>& out);
-
   // time_wait.cc
   [[gnu::noinline]] void enter_time_wait(std::uint32_t index);
   void finish_detached(std::uint32_t index);
@@ -391,7 +382,6 @@ class TcpEngine {
   void count_gone(std::uint32_t entries, TcpCounter counter);
   template <class Entry>
   void time_wait_ack(const Entry& entry);
-
   // output.cc
   void output_one(std::uint32_t index);
   void output_data(std::uint32_t index);
@@ -419,7 +409,6 @@ class TcpEngine {
   [[nodiscard]] std::uint16_t advertise_window(std::uint32_t index, const TcbWork& work);
   [[nodiscard]] std::uint32_t receive_space(std::uint32_t index, const TcbWork& work) const;
   void locate_payload(std::uint32_t index, SeqNum seq, TxIntent& intent);
-
   // timers.cc
   void arm(std::uint32_t index, TcbTimer timer, Tick tick);
   void disarm(TcbCold& cold, TcbTimer timer) { cold.timers = static_cast<std::uint8_t>(cold.timers & ~timer); }
@@ -435,7 +424,6 @@ class TcpEngine {
   void enter_closing_state(std::uint32_t index);
   [[nodiscard]] ChunkPool::Share send_share(std::uint32_t index) const;
   [[nodiscard]] bool send_block_free(std::uint32_t index) const;
-
   // options.cc
   void obey_max_segment(std::uint32_t index);
   [[gnu::noinline]] ConnectionSettings* own_settings(std::uint32_t index);

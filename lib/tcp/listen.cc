@@ -15,8 +15,8 @@ namespace tidegate {
 // 3.10.7.2. What happens most is asked for first, and at once: the usual SYN of somebody who finds room.
 [[gnu::flatten]] void TcpEngine::listen_arrives(const Segment& segment, std::uint64_t hash, TcpListener& listener) {
   if ((segment.flags & (kRst | kAck | kSyn)) == kSyn && listener.syn_received < listener.unquestioned &&
-      listener.has_room() && !draining_ && segment.key.is_v4() &&
-      works_.available(WorkPool::Purpose::kNewConnection) && pool_.in_use() < pool_.capacity()) [[likely]] {
+      listener.has_room() && !draining_ && segment.key.is_v4() && works_.available(WorkPool::Purpose::kNewConnection) &&
+      pool_.in_use() < pool_.capacity()) [[likely]] {
     if (add_syn_entry_of<true>(segment, hash, listener, nullptr)) [[likely]]
       return;
   }

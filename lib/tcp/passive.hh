@@ -1,7 +1,8 @@
 #pragma once
 /// What the configuration says about every passive open, worked out once: which options are agreed to, what a SYN-ACK
 /// looks like but for its numbers, and the secret of the initial sequence numbers with what the hash makes of it alone.
-/// Ownership: a member. Thread rule: one worker; constant once made but for the clock and the last listener. Source: RFC 9293 3.10.7.2, RFC 6528.
+/// Ownership: a member. Thread rule: one worker; constant once made but for the clock and the last listener. Source:
+/// RFC 9293 3.10.7.2, RFC 6528.
 
 #include <algorithm>
 #include <array>
