@@ -24,7 +24,7 @@ std::uint64_t said_by(const Segment& segment, std::uint8_t dscp) {
 
 }  // namespace
 
-/// Works out how many entries a listener may have before its next SYN raises questions: answer_syn() would add one.
+/// Works out how many entries a listener may have before its next SYN raises questions.
 void TcpEngine::settle_backlog(TcpListener& listener) const {
   const TcpConfig& tcp = config_.tcp;
   std::uint64_t most = listener.backlog;
