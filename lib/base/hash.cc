@@ -58,8 +58,13 @@ std::uint64_t siphash24(const HashKey& key, const FlowKey& flow, std::uint32_t s
 
 std::uint64_t siphash24(const HashKey& key, const FlowKey& flow) {
   SipState state(key);
-  absorb_addresses(state, flow);
-  state.absorb(detail::port_word(flow, 0) | detail::length_word(flow.is_v4() ? 12 : 36));
+  if (flow.is_v4()) {
+    state.absorb(detail::end_word4(flow.local, flow.local_port));
+    state.absorb(detail::end_word4(flow.remote, flow.remote_port) | detail::length_word(14));
+  } else {
+    absorb_addresses(state, flow);
+    state.absorb(detail::port_word(flow, 0) | detail::length_word(36));
+  }
   return finished(state);
 }
 

@@ -78,12 +78,13 @@ template <bool kSalted>
 void gather(std::span<const FlowKey* const> flows, const std::uint32_t* salts, SipWords& words) {
   for (std::size_t lane = 0; lane < flows.size(); ++lane) {
     const FlowKey& flow = *flows[lane];
-    words[0][lane] = detail::address_word4(flow);
     if constexpr (kSalted) {
+      words[0][lane] = detail::address_word4(flow);
       words[1][lane] = detail::port_word(flow, salts[lane]);
       words[2][lane] = detail::length_word(16);
     } else {
-      words[1][lane] = detail::port_word(flow, 0) | detail::length_word(12);
+      words[0][lane] = detail::end_word4(flow.local, flow.local_port);
+      words[1][lane] = detail::end_word4(flow.remote, flow.remote_port) | detail::length_word(14);
     }
   }
 }

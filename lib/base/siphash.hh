@@ -79,25 +79,38 @@ inline std::uint64_t port_word(const FlowKey& flow, std::uint32_t salt) {
 }
 constexpr std::uint64_t length_word(unsigned octets) { return std::uint64_t{octets} << 56; }
 
+/// Without salt the message of IPv4 is 14 octets, each end's word having its address, its port and nothing: what the
+/// local end makes of the key can be remembered.
+inline std::uint64_t end_word4(const IpAddress& address, std::uint16_t port) {
+  return big_endian_word((std::uint64_t{address.v4_value()} << 32) | (std::uint64_t{port} << 16));
+}
+
 /// siphash24(key, flow) under one key, of whose part there remains what does not depend on the flow.
 class TupleHash {
  public:
   explicit TupleHash(const HashKey& key) : key_(key), begun_(key) { begun_.begin(); }
-  /// `v4`: flow.is_v4(), which whoever asks has found out already.
-  [[nodiscard, gnu::always_inline]] std::uint64_t operator()(const FlowKey& flow, bool v4) const {
-    if (!v4) [[unlikely]]
-      return siphash24(key_, flow);
-    SipState<std::uint64_t> state = begun_;
-    state.absorb_first(address_word4(flow));
-    state.absorb(port_word(flow, 0) | length_word(12));
+
+  /// What follows from key and local end of IPv4.
+  using Begun = SipState<std::uint64_t>;
+  [[nodiscard]] Begun begun(const IpAddress& local, std::uint16_t port) const {
+    Begun state = begun_;
+    state.absorb_first(end_word4(local, port));
+    return state;
+  }
+  /// siphash24(key, flow) of an IPv4 flow, of whose local end `state` is made.
+  [[nodiscard, gnu::always_inline]] static std::uint64_t ended(Begun state, const FlowKey& flow) {
+    state.absorb(end_word4(flow.remote, flow.remote_port) | length_word(14));
     std::uint64_t hash;
     state.finish(hash);
     return hash;
   }
+  [[nodiscard]] std::uint64_t operator()(const FlowKey& flow) const {
+    return flow.is_v4() ? ended(begun(flow.local, flow.local_port), flow) : siphash24(key_, flow);
+  }
 
  private:
   HashKey key_;
-  SipState<std::uint64_t> begun_;
+  Begun begun_;
 };
 
 /// The words of eight messages of one length: [word][message].

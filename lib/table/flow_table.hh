@@ -10,6 +10,7 @@
 /// Source: the counted overflow that replaces tombstones is F14's (Bronson and Shi, 2019); tags in the bucket are
 /// MemC3's (Fan, Andersen and Kaminsky, 2013).
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
@@ -31,6 +32,7 @@ namespace tidegate {
 
 class FlowTable {
  public:
+  static constexpr unsigned kBurst = 64;
   static constexpr std::uint32_t kMaxRef = 0xffff'fffe;
   static constexpr unsigned kSlots = 10;
   /// An entry lives in one of this many buckets from its home on; when those are full, the table counts as full. At the
@@ -56,11 +58,11 @@ class FlowTable {
   /// The reference whose tag matches and for which `eq(ref)` holds, or kNone.
   template <class Eq>
   [[nodiscard]] std::uint32_t find(std::uint64_t hash, Eq&& eq) const {
-    const std::uint16_t tag = tag_of(hash);
+    const Tags wanted = tags_of(hash);
     std::uint32_t index = home(hash);
     for (std::uint32_t probe = 1;; ++probe) {
       const Bucket& b = bucket(index);
-      for (unsigned matches = match(b, tag); matches != 0; matches &= matches - 1) {
+      for (unsigned matches = match(b, wanted); matches != 0; matches &= matches - 1) {
         const std::uint32_t ref = b.refs[std::countr_zero(matches)];
         if (eq(ref)) return ref;
       }
@@ -74,39 +76,81 @@ class FlowTable {
   template <class PrefetchEntry, class Eq>
   void find_burst(std::span<const std::uint64_t> hashes, std::span<std::uint32_t> out, PrefetchEntry&& prefetch_entry,
                   Eq&& eq) const {
-    for (const std::uint64_t hash : hashes) prefetch(hash);
-    find_prefetched(hashes, out, prefetch_entry, eq);
+    TG_DCHECK(out.size() >= hashes.size());
+    std::array<LookUp, kBurst> burst;
+    for (std::size_t base = 0; base < hashes.size(); base += kBurst) {
+      const std::size_t n = std::min<std::size_t>(kBurst, hashes.size() - base);
+      for (std::size_t i = 0; i < n; ++i) begin(burst[i], hashes[base + i]);
+      std::uint64_t displaced = first_matches({burst.data(), n}, prefetch_entry);
+      for (std::size_t i = 0; i < n; ++i, displaced >>= 1) {
+        const auto at = static_cast<unsigned>(base + i);
+        std::uint32_t& ref = out[base + i];
+        ref = burst[i].ref;
+        const bool settled = ref == kNone ? (displaced & 1) == 0 : eq(at, ref);
+        if (settled) [[likely]]
+          continue;
+        // Another entry has the same tag: look on, and compare that one again. Or the bucket is full.
+        ref = find(burst[i].hash, [&eq, at](std::uint32_t other) -> bool { return eq(at, other); });
+      }
+    }
   }
 
-  /// The same for hashes for which prefetch() has been called, one by one as they became known.
-  template <class PrefetchEntry, class Eq>
-  void find_prefetched(std::span<const std::uint64_t> hashes, std::span<std::uint32_t> out,
-                       PrefetchEntry&& prefetch_entry, Eq&& eq) const {
-    TG_DCHECK(out.size() >= hashes.size());
-    for (std::size_t base = 0; base < hashes.size(); base += kBurst) {
-      const std::size_t rest = hashes.size() - base;
-      const unsigned n = rest < kBurst ? static_cast<unsigned>(rest) : kBurst;
-      find_chunk(hashes.data() + base, out.data() + base, n, static_cast<unsigned>(base), prefetch_entry, eq);
+  /// One of a burst of look-ups whose comparison is the caller's, when the result is needed.
+  struct LookUp {
+    std::uint64_t hash;
+    const void* home;
+    std::uint32_t ref;
+  };
+  /// Prefetches where it begins.
+  void begin(LookUp& up, std::uint64_t hash) const {
+    const Bucket* const b = &bucket(home(hash));
+    prefetch_line(b);
+    up.hash = hash;
+    up.home = b;
+  }
+  /// For up to kBurst of those begun, `ref` is the first reference whose tag matches, with `prefetch_entry(ref)`
+  /// called, or kNone. Only find() can tell who else has that tag, and what of those whose bit is set in what is
+  /// returned.
+  template <class PrefetchEntry>
+  [[nodiscard]] std::uint64_t first_matches(std::span<LookUp> burst, PrefetchEntry&& prefetch_entry) const {
+    TG_DCHECK(burst.size() <= kBurst);
+    std::uint64_t displaced = 0;
+    for (LookUp& up : burst) {
+      const Bucket& b = *static_cast<const Bucket*>(up.home);
+      const unsigned matches = match(b, tags_of(up.hash));
+      if (matches == 0) {
+        up.ref = kNone;
+        if (b.overflow != 0) [[unlikely]] {
+          prefetch_line(&bucket(next(static_cast<std::uint32_t>(&b - buckets_.data()))));
+          displaced |= std::uint64_t{1} << (&up - burst.data());
+        }
+        continue;
+      }
+      const std::uint32_t ref = b.refs[std::countr_zero(matches)];
+      up.ref = ref;
+      prefetch_entry(ref);
     }
+    return displaced;
   }
 
   /// Adds an entry the caller knows to be absent. False, and nothing changed, when the table is full.
   [[nodiscard]] bool insert(std::uint64_t hash, std::uint32_t ref) {
     TG_DCHECK(ref <= kMaxRef);
-    if (size_.get() >= capacity_) return false;
+    const std::uint32_t size = size_;
+    if (size >= capacity_) return false;
     const std::uint32_t first = home(hash);
     std::uint32_t index = first;
-    unsigned free_slots = match(bucket(index), kEmptyTag);
+    unsigned free_slots = empty(bucket(index));
     for (std::uint32_t probe = 1;; ++probe) {
       if (free_slots != 0) [[likely]]
         break;
       if (probe == probe_limit_) return false;
       index = next(index);
-      free_slots = match(bucket(index), kEmptyTag);
+      free_slots = empty(bucket(index));
     }
     for (std::uint32_t passed = first; passed != index; passed = next(passed)) ++bucket(passed).overflow;
     write_slot(bucket(index), static_cast<unsigned>(std::countr_zero(free_slots)), tag_of(hash), ref);
-    size_ = size_.get() + 1;
+    size_ = size + 1;
     return true;
   }
 
@@ -119,6 +163,24 @@ class FlowTable {
     write_slot(b, place.slot, kEmptyTag, 0);
     size_ = size_.get() - 1;
     return true;
+  }
+
+  /// erase() of some that begin() was called for; they are there.
+  void erase_burst(std::span<const LookUp> burst) {
+    std::uint32_t erased = 0;
+    for (const LookUp& up : burst) {
+      // Of buckets_, which are not const here.
+      Bucket& b = *static_cast<Bucket*>(const_cast<void*>(up.home));
+      unsigned matches = match(b, tags_of(up.hash));
+      while (matches != 0 && b.refs[std::countr_zero(matches)] != up.ref) [[unlikely]] matches &= matches - 1;
+      if (matches == 0) [[unlikely]] {
+        erase(up.hash, up.ref);
+        continue;
+      }
+      write_slot(b, static_cast<unsigned>(std::countr_zero(matches)), kEmptyTag, 0);
+      ++erased;
+    }
+    size_ = size_ - erased;
   }
 
   /// Puts another reference in the place of an entry of the same key: a Tcb becomes a TIME_WAIT entry. False when
@@ -196,7 +258,9 @@ class FlowTable {
 
  private:
   static constexpr std::uint16_t kEmptyTag = 0;
-  static constexpr unsigned kBurst = 64;
+  /// In the tag of every entry, so that none looks empty.
+  static constexpr std::uint16_t kInUse = 0x8000;
+  static constexpr unsigned kAllSlots = (1u << kSlots) - 1;
   static constexpr unsigned kSnapshotTries = 64;
 
   struct alignas(64) Bucket {
@@ -224,71 +288,56 @@ class FlowTable {
   [[nodiscard]] const Bucket& bucket(std::uint32_t index) const { return buckets_[index]; }
   [[nodiscard]] Bucket& bucket(std::uint32_t index) { return buckets_[index]; }
 
-  /// The low half of the hash chooses the bucket (multiply-shift: any bucket count, no division), the top 16 bits are
-  /// the tag.
+  /// The low half of the hash chooses the bucket (multiply-shift: any bucket count, no division), the top 16 but
+  /// one are the tag.
   [[nodiscard]] std::uint32_t home(std::uint64_t hash) const {
     return static_cast<std::uint32_t>(((hash & 0xffff'ffff) * bucket_count_) >> 32);
   }
   [[nodiscard]] static std::uint16_t tag_of(std::uint64_t hash) {
-    const auto tag = static_cast<std::uint16_t>(hash >> 48);
-    return tag == kEmptyTag ? std::uint16_t{1} : tag;
+    return static_cast<std::uint16_t>(hash >> 48 | kInUse);
   }
   /// The following bucket: the one the adjacent-line prefetcher is likely to have brought already.
   [[nodiscard]] std::uint32_t next(std::uint32_t index) const { return index + 1 == bucket_count_ ? 0 : index + 1; }
 
-  /// Bit i is set when slot i holds `tag`.
-  [[nodiscard]] static unsigned match(const Bucket& b, std::uint16_t tag) {
 #if defined(__SSE2__)
+  /// The tag of a hash as match() wants it: in every lane, without a detour through a general register.
+  using Tags = __m128i;
+  [[nodiscard]] static Tags tags_of(std::uint64_t hash) {
+    const __m128i top = _mm_shufflelo_epi16(_mm_cvtsi64_si128(static_cast<long long>(hash)), 0xff);
+    return _mm_or_si128(_mm_unpacklo_epi64(top, top), _mm_set1_epi16(static_cast<short>(kInUse)));
+  }
+  /// Bit i is set when slot i holds the tag. The second load runs over the counters and two references; the mask cuts
+  /// those lanes off.
+  [[nodiscard]] static unsigned match(const Bucket& b, Tags wanted) {
     const auto* lines = reinterpret_cast<const __m128i*>(&b);
-    const __m128i wanted = _mm_set1_epi16(static_cast<short>(tag));
-    // The second load runs over the counters and two references; the mask cuts those lanes off.
     const __m128i low = _mm_cmpeq_epi16(_mm_load_si128(lines), wanted);
     const __m128i high = _mm_cmpeq_epi16(_mm_load_si128(lines + 1), wanted);
-    return static_cast<unsigned>(_mm_movemask_epi8(_mm_packs_epi16(low, high))) & ((1u << kSlots) - 1);
+    return static_cast<unsigned>(_mm_movemask_epi8(_mm_packs_epi16(low, high))) & kAllSlots;
+  }
+  /// Bit i is set when slot i is empty: kInUse is the sign of a lane.
+  [[nodiscard]] static unsigned empty(const Bucket& b) {
+    const auto* lines = reinterpret_cast<const __m128i*>(&b);
+    const __m128i tags = _mm_packs_epi16(_mm_load_si128(lines), _mm_load_si128(lines + 1));
+    return ~static_cast<unsigned>(_mm_movemask_epi8(tags)) & kAllSlots;
+  }
 #else
+  using Tags = std::uint16_t;
+  [[nodiscard]] static Tags tags_of(std::uint64_t hash) { return tag_of(hash); }
+  [[nodiscard]] static unsigned match(const Bucket& b, Tags wanted) {
     unsigned mask = 0;
-    for (unsigned slot = 0; slot < kSlots; ++slot) mask |= static_cast<unsigned>(b.tags[slot] == tag) << slot;
+    for (unsigned slot = 0; slot < kSlots; ++slot) mask |= static_cast<unsigned>(b.tags[slot] == wanted) << slot;
     return mask;
+  }
+  [[nodiscard]] static unsigned empty(const Bucket& b) { return match(b, kEmptyTag); }
 #endif
-  }
-
-  template <class PrefetchEntry, class Eq>
-  void find_chunk(const std::uint64_t* hashes, std::uint32_t* out, unsigned n, unsigned base,
-                  PrefetchEntry& prefetch_entry, Eq& eq) const {
-    std::array<std::uint8_t, kBurst> displaced;
-    unsigned n_displaced = 0;
-    for (unsigned i = 0; i < n; ++i) {
-      const std::uint32_t index = home(hashes[i]);
-      const Bucket& b = bucket(index);
-      const unsigned mask = match(b, tag_of(hashes[i]));
-      out[i] = kNone;
-      if (mask != 0) {
-        out[i] = b.refs[std::countr_zero(mask)];
-        prefetch_entry(std::uint32_t{out[i]});
-      } else if (b.overflow != 0) [[unlikely]] {
-        prefetch_line(&bucket(next(index)));
-        displaced[n_displaced++] = static_cast<std::uint8_t>(i);
-      }
-    }
-    for (unsigned i = 0; i < n; ++i) {
-      if (out[i] == kNone || eq(base + i, out[i])) [[likely]]
-        continue;
-      // Another entry has the same tag: look on, and compare that one again.
-      out[i] = find(hashes[i], [&eq, at = base + i](std::uint32_t ref) -> bool { return eq(at, ref); });
-    }
-    for (unsigned k = 0; k < n_displaced; ++k) {
-      const unsigned i = displaced[k];
-      out[i] = find(hashes[i], [&eq, at = base + i](std::uint32_t ref) -> bool { return eq(at, ref); });
-    }
-  }
 
   /// Where `ref` is; slot == kSlots when it is nowhere.
   [[nodiscard]] Place locate(std::uint64_t hash, std::uint32_t ref) const {
-    const std::uint16_t tag = tag_of(hash);
+    const Tags wanted = tags_of(hash);
     std::uint32_t index = home(hash);
     for (std::uint32_t probe = 1;; ++probe) {
       const Bucket& b = bucket(index);
-      for (unsigned matches = match(b, tag); matches != 0; matches &= matches - 1) {
+      for (unsigned matches = match(b, wanted); matches != 0; matches &= matches - 1) {
         const auto slot = static_cast<unsigned>(std::countr_zero(matches));
         if (b.refs[slot] == ref) return {index, slot};
       }

@@ -24,6 +24,8 @@ bool TcpEngine::listen(const TcpListener& listener) {
   listeners_[place] = listener;
   listeners_[place].syn_received = 0;
   listeners_[place].active = true;
+  settle_backlog(listeners_[place]);
+  passive_.forget();
   count_arrow(TcpState::kClosed, TcpState::kListen);
   ++in_state_[static_cast<std::size_t>(TcpState::kListen)];
   return true;
@@ -46,6 +48,7 @@ bool TcpEngine::stop_listening(IpAddress address, std::uint16_t port, ListenFami
     if (!listeners_[i].same_place(address, port, family)) continue;
     forget_handshakes(i);
     listeners_[i].active = false;
+    passive_.forget();
     if (draining_) return true;
     count_arrow(TcpState::kListen, TcpState::kClosed);
     --in_state_[static_cast<std::size_t>(TcpState::kListen)];
@@ -62,6 +65,7 @@ bool TcpEngine::adjust_listener(const TcpListener& to) {
     listener.accept_room = to.accept_room;
     listener.shared_room = to.shared_room;
     listener.dscp = to.dscp;
+    settle_backlog(listener);
     return true;
   }
   return false;
@@ -71,8 +75,7 @@ bool TcpEngine::adjust_listener(const TcpListener& to) {
 /// SYN-SENT.
 TcpEngine::OpenError TcpEngine::open(const OpenRequest& request, ConnectionId& id) {
   const std::uint64_t hash = hash_of(request.key);
-  if (table_.find(hash, [&](std::uint32_t ref) { return matches(ref, request.key); }) != kNone)
-    return OpenError::kInUse;
+  if (find(request.key, hash) != kNone) return OpenError::kInUse;
   const bool from_listener = !draining_ && find_listener(request.key) != nullptr;
   const std::uint32_t index =
       create(request.key, hash, from_listener ? TcpState::kListen : TcpState::kClosed, TcpState::kSynSent);

@@ -24,6 +24,19 @@ std::uint64_t said_by(const Segment& segment, std::uint8_t dscp) {
 
 }  // namespace
 
+/// Works out how many entries a listener may have before its next SYN raises questions.
+void TcpEngine::settle_backlog(TcpListener& listener) const {
+  const TcpConfig& tcp = config_.tcp;
+  std::uint64_t most = listener.backlog;
+  if (tcp.syn_cookies == SynCookieMode::kAuto) {
+    most = std::min(most, (most * tcp.syn_cookie_start_percent + 99) / 100);
+    if (listener.pressure.on) most = 0;
+  } else if (tcp.syn_cookies == SynCookieMode::kAlways) {
+    most = 0;
+  }
+  listener.unquestioned = static_cast<std::uint32_t>(most);
+}
+
 /// Whether the listener's next SYN is answered with a cookie; moves its switch.
 bool TcpEngine::cookies_wanted(TcpListener& listener) {
   const TcpConfig& tcp = config_.tcp;
@@ -34,6 +47,7 @@ bool TcpEngine::cookies_wanted(TcpListener& listener) {
     const bool full = filled >= std::uint64_t{listener.backlog} * tcp.syn_cookie_start_percent || syn_.full();
     if (!full) return false;
     pressure.on = true;
+    settle_backlog(listener);
     pressure.begin(tick_, false);
     counters_.add(TcpCounter::kSynCookiesStarted);
     return true;
@@ -44,6 +58,7 @@ bool TcpEngine::cookies_wanted(TcpListener& listener) {
   const bool quiet = pressure.unanswered <= std::max(listener.backlog / kRefillShare, 1u);
   if (below_half && pressure.calm && quiet) {
     pressure.on = false;
+    settle_backlog(listener);
     return false;
   }
   pressure.begin(tick_, below_half);
@@ -64,7 +79,7 @@ std::uint32_t TcpEngine::listeners_on_cookies() const {
 void TcpEngine::learn_cookie(const Segment& segment, std::uint64_t said, std::uint8_t dscp) {
   const bool v4 = segment.key.is_v4();
   SynOptions options;
-  negotiate(segment, v4, options);
+  negotiate(segment, options);
   const bool timestamps = options.has(kSynTimestamps);
   // Without, there is nowhere to keep them, so they are not agreed to.
   if (!timestamps) options.flags = 0;
@@ -88,7 +103,7 @@ void TcpEngine::learn_cookie(const Segment& segment, std::uint64_t said, std::ui
   out = last_cookie_.segment;
   const bool timestamps = last_cookie_.options.has(kSynTimestamps);
   if (timestamps) {
-    const std::uint32_t offset = initial_numbers(syn_hashes_.of_tuple(config_.isn_key, segment), now_).timestamp_offset;
+    const std::uint32_t offset = initial_numbers(syn_hashes_.of_tuple(config_.isn_key, segment), 0).timestamp_offset;
     out.ts_value = SynCookies::encode_timestamp(now_ms_ + offset, last_cookie_.options);
     out.ts_echo = segment.ts_value;
   }

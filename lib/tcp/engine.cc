@@ -129,6 +129,7 @@ void TcpEngine::set_now(Instant now) {
   // A poll hands the same moment to each of its steps.
   if (now == now_ && limits_running_) return;
   now_ = now;
+  passive_.set_now(now);
   const Duration since = now - start_;
   tick_ = static_cast<Tick>(since.as_ms());
   now_us_ = static_cast<std::uint32_t>(now.as_us());
@@ -176,8 +177,8 @@ bool TcpEngine::matches(std::uint32_t ref, const FlowKey& key) const {
   return false;
 }
 
-std::uint32_t TcpEngine::find(const FlowKey& key) const {
-  return table_.find(hash_of(key), [&](std::uint32_t ref) { return matches(ref, key); });
+std::uint32_t TcpEngine::find(const FlowKey& key, std::uint64_t hash) const {
+  return table_.find(hash, [&](std::uint32_t ref) { return matches(ref, key); });
 }
 
 void TcpEngine::count_arrow(TcpState from, TcpState to) {
@@ -255,7 +256,7 @@ void TcpEngine::free_unused(std::uint32_t index) {
 
 /// An active open.
 std::uint32_t TcpEngine::create(const FlowKey& key, std::uint64_t hash, TcpState from, TcpState to) {
-  const InitialNumbers first = passive_.numbers(key, key.is_v4(), now_);
+  const InitialNumbers first = passive_.numbers(key);
   const std::uint32_t index = allocate_tcb(key, first.iss, config_.tcp.timestamps ? first.timestamp_offset : 0);
   if (index == kNone) return kNone;
   TcbHot& hot = hot_[index];

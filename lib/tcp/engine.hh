@@ -36,6 +36,7 @@
 #include "tcp/passive.hh"
 #include "tcp/path_mtu.hh"
 #include "tcp/scoreboard.hh"
+#include "tcp/seen_hashes.hh"
 #include "tcp/syn_cache.hh"
 #include "tcp/syn_cookie.hh"
 #include "tcp/syn_hashes.hh"
@@ -169,7 +170,8 @@ class TcpEngine {
   // engine.cc: identity and life cycle
   [[nodiscard]] std::uint64_t hash_of(const FlowKey& key) const { return flow_hash_(key); }
   [[nodiscard]] bool matches(std::uint32_t ref, const FlowKey& key) const;
-  [[nodiscard]] std::uint32_t find(const FlowKey& key) const;
+  [[nodiscard]] std::uint32_t find(const FlowKey& key) const { return find(key, hash_of(key)); }
+  [[nodiscard]] std::uint32_t find(const FlowKey& key, std::uint64_t hash) const;
   [[nodiscard]] std::uint32_t allocate_tcb(const FlowKey& key, SeqNum iss, std::uint32_t ts_offset);
   void free_unused(std::uint32_t index);
   [[nodiscard]] std::uint32_t create(const FlowKey& key, std::uint64_t hash, TcpState from, TcpState to);
@@ -227,7 +229,10 @@ class TcpEngine {
   [[nodiscard]] std::string broken_connection(std::uint32_t index, std::uint32_t& pieces, std::uint32_t& awake) const;
 
   // segment_arrives.cc: RFC 9293 3.10.7
-  void segment_arrives(const Segment& segment, std::uint64_t hash, std::uint32_t ref);
+  void receive_some(std::span<const Segment> burst);
+  [[gnu::noinline]] void segment_arrives(const Segment& segment, std::uint64_t hash, std::uint32_t ref);
+  void stranger_arrives(const Segment& segment, std::uint64_t hash);
+  void connection_arrives(std::uint32_t index, const Segment& segment, std::uint64_t hash);
   void closed_arrives(const Segment& segment);                             // 3.10.7.1
   void syn_sent_arrives(std::uint32_t index, const Segment& segment);      // 3.10.7.3
   void synchronized_arrives(std::uint32_t index, const Segment& segment);  // 3.10.7.4
@@ -245,7 +250,6 @@ class TcpEngine {
   [[nodiscard]] bool fits_opening(const SynEntry& entry, const Segment& segment) const;
   bool lane_opens(std::uint32_t entry, const Segment& segment, std::uint64_t hash);
   bool lane_output(std::uint32_t index);
-
   // acknowledge.cc: what an acceptable ACK does
   void acknowledged(std::uint32_t index, const Segment& segment);
   void fin_acknowledged(std::uint32_t index, const Segment& segment);
@@ -256,7 +260,6 @@ class TcpEngine {
   void window_grows(std::uint32_t index, std::uint32_t octets);
   void plain_ack(std::uint32_t index, const Segment& segment, std::uint32_t octets);
   void remove_acknowledged(TcbWork& work, std::uint32_t octets);
-
   // challenge.cc: answers that anybody can ask for
   void challenge_ack(std::uint32_t index);
   void answer_unacceptable(std::uint32_t index, const Segment& segment);
@@ -266,11 +269,9 @@ class TcpEngine {
   [[nodiscard]] bool answer_allowed(AnswerMark who);
   [[nodiscard]] bool challenge_allowed(AnswerMark who);
   [[nodiscard]] std::uint32_t challenge_budget() const;
-
   // icmp_errors.cc
   void report_unreachable(std::uint32_t index, bool hard, CloseReason reason);
   [[nodiscard]] CloseReason give_up_reason(std::uint32_t index) const;
-
   // path_mtu.cc
   [[nodiscard]] std::uint32_t packet_headers(std::uint32_t index) const;
   void path_mtu_reported(std::uint32_t index, const OtherPacket& error);
@@ -281,14 +282,20 @@ class TcpEngine {
   void remss(std::uint32_t index, std::uint16_t mss);
   // listen.cc: passive opens, until their handshake is over
   void listen_arrives(const Segment& segment, std::uint64_t hash, TcpListener& listener);  // 3.10.7.2
-  void answer_syn(const Segment& segment, bool v4, std::uint64_t hash, TcpListener& listener);
-  void add_syn_entry(const Segment& segment, bool v4, std::uint64_t hash, TcpListener& listener);
+  [[gnu::noinline]] void listen_otherwise(const Segment& segment, std::uint64_t hash, TcpListener& listener);
+  template <bool kV4>
+  bool add_syn_entry_of(const Segment& segment, std::uint64_t hash, TcpListener& listener, const SeqNum* floor);
+  bool add_syn_entry(const Segment& segment, std::uint64_t hash, TcpListener& listener, const SeqNum* floor);
   void syn_received_arrives(std::uint32_t entry, const Segment& segment, std::uint64_t hash);  // 3.10.7.4
   [[nodiscard]] bool tcb_available(bool v4);
-  void negotiate(const Segment& segment, bool v4, SynOptions& options) const;
+  template <bool kV4>
+  void negotiate(const Segment& segment, SynOptions& options) const;
+  void negotiate(const Segment& segment, SynOptions& options) const;
   void apply_options(std::uint32_t index, const SynOptions& options);
   [[nodiscard]] TxIntent& bare_intent(const FlowKey& key, SeqNum seq, SeqNum ack, unsigned flags, std::uint8_t dscp);
   void fill_syn_ack(bool v4, const SynOptions& options, SegmentOut& out) const;
+  template <bool kV4>
+  void send_syn_ack(const FlowKey&, SeqNum, SeqNum, std::uint32_t ts_value, const SynOptions&, std::uint8_t dscp);
   void send_syn_ack(const FlowKey& key, const SynEntry& entry, std::uint8_t dscp);
   void send_syn_received_ack(const SynEntry& entry);
   void answer_syn_received(std::uint32_t entry, const Segment& segment);
@@ -297,6 +304,7 @@ class TcpEngine {
   [[nodiscard]] std::uint32_t promote(std::uint32_t entry, std::uint64_t hash);
   void forget_syn(std::uint32_t entry);
   void on_syn_timer(std::uint32_t entry);
+  void settle_backlog(TcpListener& listener) const;
   [[nodiscard]] bool cookies_wanted(TcpListener& listener);
   [[gnu::noinline]] void send_cookie(const Segment& segment, TcpListener& listener);
   [[gnu::noinline]] void learn_cookie(const Segment& segment, std::uint64_t said, std::uint8_t dscp);
@@ -305,7 +313,6 @@ class TcpEngine {
   [[nodiscard]] std::int64_t wall_ms() const { return now_.as_ms() + config_.wall_clock_offset_ms; }
   void forget_handshakes(std::size_t listener);
   void abort_handshakes();
-
   // recovery.cc: what an ACK says of the segments in flight
   [[gnu::noinline, nodiscard]] RecoveryState* recording(std::uint32_t index);
   [[nodiscard]] std::uint32_t pipe(std::uint32_t index);
@@ -326,7 +333,6 @@ class TcpEngine {
   void reduce_proportionally(std::uint32_t index, RecoveryState& r, std::uint32_t delivered, bool safe);
   void probe_ack(std::uint32_t index, RecoveryState& r, const Segment& segment, bool advanced, bool duplicate);
   [[gnu::noinline]] void probe_ack(std::uint32_t index, const Segment& segment, bool advanced);
-
   // loss_timers.cc: its timers, and what they and it send again
   [[nodiscard]] bool may_probe(std::uint32_t index);
   void arm_loss_timer(std::uint32_t index);
@@ -339,7 +345,6 @@ class TcpEngine {
   void emit_repeat(std::uint32_t index, SeqNum seq, SeqNum end);
   [[gnu::noinline]] void plain_loss_ack(std::uint32_t index, RecoveryState& r, const Segment& segment);
   [[gnu::noinline]] void plain_loss_duplicate(std::uint32_t index, RecoveryState& r);
-
   // mtu_probe.cc: RFC 4821
   [[gnu::noinline]] void start_mtu_search(std::uint32_t index);
   [[gnu::noinline, nodiscard]] bool send_mtu_probe(std::uint32_t index, std::uint32_t unsent, std::uint32_t room);
@@ -352,7 +357,6 @@ class TcpEngine {
   // urgent.cc
   void process_urgent(std::uint32_t index, const Segment& segment);
   static void mark_urgent(const UrgentState& urgent, SegmentOut& out);
-
   // text.cc: seventh and eighth steps
   [[gnu::noinline]] void process_text(std::uint32_t index, const Segment& segment);
   bool accept_in_order(std::uint32_t index, const std::uint8_t* data, std::uint32_t len);
@@ -367,7 +371,6 @@ class TcpEngine {
   void schedule_ack(std::uint32_t index);
   [[gnu::noinline]] void report_duplicate(std::uint32_t index, SeqNum left, SeqNum right);
   [[gnu::noinline]] unsigned sack_blocks(std::uint32_t index, std::array<SackBlock, 4>& out);
-
   // time_wait.cc
   [[gnu::noinline]] void enter_time_wait(std::uint32_t index);
   void finish_detached(std::uint32_t index);
@@ -379,7 +382,6 @@ class TcpEngine {
   void count_gone(std::uint32_t entries, TcpCounter counter);
   template <class Entry>
   void time_wait_ack(const Entry& entry);
-
   // output.cc
   void output_one(std::uint32_t index);
   void output_data(std::uint32_t index);
@@ -407,7 +409,6 @@ class TcpEngine {
   [[nodiscard]] std::uint16_t advertise_window(std::uint32_t index, const TcbWork& work);
   [[nodiscard]] std::uint32_t receive_space(std::uint32_t index, const TcbWork& work) const;
   void locate_payload(std::uint32_t index, SeqNum seq, TxIntent& intent);
-
   // timers.cc
   void arm(std::uint32_t index, TcbTimer timer, Tick tick);
   void disarm(TcbCold& cold, TcbTimer timer) { cold.timers = static_cast<std::uint8_t>(cold.timers & ~timer); }
@@ -423,7 +424,6 @@ class TcpEngine {
   void enter_closing_state(std::uint32_t index);
   [[nodiscard]] ChunkPool::Share send_share(std::uint32_t index) const;
   [[nodiscard]] bool send_block_free(std::uint32_t index) const;
-
   // options.cc
   void obey_max_segment(std::uint32_t index);
   [[gnu::noinline]] ConnectionSettings* own_settings(std::uint32_t index);
@@ -444,6 +444,7 @@ class TcpEngine {
   FlowHash flow_hash_;
   /// Raised when a TIME-WAIT entry goes, perhaps for another connection's sake: what a burst looked up may be gone.
   std::uint64_t evictions_ = 0;
+  SeenHashes seen_;
   IndexPool pool_;
   IndexPool pool_v6_;
   FixedArray<TcbHot> hot_;
@@ -472,7 +473,6 @@ class TcpEngine {
   std::size_t n_listeners_ = 0;
   Published<bool> draining_{false};
 
-  std::optional<SeqNum> iss_floor_;
   /// Dead connections whose kClosed is still to be told, oldest first, and those that finish() may free.
   std::uint32_t dying_head_ = kNone, dying_tail_ = kNone;
   std::uint32_t dead_head_ = kNone;

@@ -75,6 +75,8 @@ struct TcpListener {
   std::uint8_t dscp = 0;
   /// False in a place whose listener was stopped.
   bool active = false;
+  /// Below so many in SYN-RECEIVED a SYN gets an entry; else the reasons are gone into (settle_backlog()).
+  std::uint32_t unquestioned = 0;
 
   [[nodiscard]] bool has_room() const { return accept_room > 0 && (shared_room == nullptr || *shared_room > 0); }
   void take_room() {

@@ -16,14 +16,18 @@ struct InitialNumbers {
   std::uint32_t timestamp_offset = 0;
 };
 
+/// M of the moment.
+[[nodiscard]] inline std::uint32_t initial_clock(Instant now) {
+  return static_cast<std::uint32_t>(static_cast<std::uint64_t>(now.as_ns()) / 4000);
+}
+
 /// `hash` is siphash24() of the tuple.
-[[nodiscard]] inline InitialNumbers initial_numbers(std::uint64_t hash, Instant now) {
-  const auto clock = static_cast<std::uint32_t>(static_cast<std::uint64_t>(now.as_ns()) / 4000);
+[[nodiscard]] inline InitialNumbers initial_numbers(std::uint64_t hash, std::uint32_t clock) {
   return {SeqNum(clock + static_cast<std::uint32_t>(hash)), static_cast<std::uint32_t>(hash >> 32)};
 }
 
 [[nodiscard]] inline InitialNumbers initial_numbers(const HashKey& key, const FlowKey& flow, Instant now) {
-  return initial_numbers(siphash24(key, flow), now);
+  return initial_numbers(siphash24(key, flow), initial_clock(now));
 }
 
 [[nodiscard]] inline std::uint32_t timestamp_offset(const HashKey& key, const FlowKey& flow) {

@@ -2,6 +2,8 @@
 // What that ACK brings goes through the same steps as every other segment (segment_arrives.cc), on the Tcb it makes.
 
 #include <algorithm>
+#include <cstddef>
+#include <cstring>
 
 #include "tcp/ecn.hh"
 #include "tcp/engine.hh"
@@ -10,9 +12,19 @@
 
 namespace tidegate {
 
-// 3.10.7.2. What is likely is marked: what comes last here happens most, and the compiler would not guess it.
+// 3.10.7.2. What happens most is asked for first, and at once: the usual SYN of somebody who finds room.
 [[gnu::flatten]] void TcpEngine::listen_arrives(const Segment& segment, std::uint64_t hash, TcpListener& listener) {
-  if ((segment.flags & (kRst | kAck | kSyn)) != kSyn) [[unlikely]] {
+  if ((segment.flags & (kRst | kAck | kSyn)) == kSyn && listener.syn_received < listener.unquestioned &&
+      listener.has_room() && !draining_ && segment.key.is_v4() && works_.available(WorkPool::Purpose::kNewConnection) &&
+      pool_.in_use() < pool_.capacity()) [[likely]] {
+    if (add_syn_entry_of<true>(segment, hash, listener, nullptr)) [[likely]]
+      return;
+  }
+  listen_otherwise(segment, hash, listener);
+}
+
+void TcpEngine::listen_otherwise(const Segment& segment, std::uint64_t hash, TcpListener& listener) {
+  if ((segment.flags & (kRst | kAck | kSyn)) != kSyn) {
     // First, an RST: it cannot be valid.
     if (segment.has(kRst)) return drop(Drop::kTcpUnexpectedRst);
     // Second, an ACK: unless it brings back a cookie, what it acknowledges was not sent from here.
@@ -24,32 +36,22 @@ namespace tidegate {
     // Third, a SYN; fourth, anything else is dropped.
     return drop(Drop::kTcpBadFlags);
   }
-  if (draining_) [[unlikely]]
-    return drop(Drop::kDraining);
+  if (draining_) return drop(Drop::kDraining);
   // A handshake that could not end in a connection is not begun (Linux: a full accept queue).
-  const bool v4 = segment.key.is_v4();
-  if (!tcb_available(v4)) [[unlikely]]
+  if (!tcb_available(segment.key.is_v4())) {
     return drop(works_.available(WorkPool::Purpose::kNewConnection) ? Drop::kConnectionTableFull
                                                                     : Drop::kWorkExhausted);
-  if (!listener.has_room()) [[unlikely]] {
+  }
+  if (!listener.has_room()) {
     counters_.add(TcpCounter::kBacklogDrops);
     return drop(Drop::kListenBacklogFull);
   }
-  answer_syn(segment, v4, hash, listener);
-}
-
-void TcpEngine::answer_syn(const Segment& segment, bool v4, std::uint64_t hash, TcpListener& listener) {
-  // What takes over from TIME-WAIT has shown that its address is its own, and a cookie could not keep above the old
-  // sequence numbers (RFC 9293 3.6.1): it gets an entry, beyond the backlog if need be, as on Linux.
-  if (!iss_floor_) [[likely]] {
-    if (cookies_wanted(listener)) [[unlikely]]
-      return send_cookie(segment, listener);
-    if (listener.syn_received >= listener.backlog || syn_.full()) [[unlikely]] {
-      counters_.add(TcpCounter::kBacklogDrops);
-      return drop(Drop::kListenBacklogFull);
-    }
+  if (cookies_wanted(listener)) return send_cookie(segment, listener);
+  if (listener.syn_received >= listener.backlog || syn_.full()) {
+    counters_.add(TcpCounter::kBacklogDrops);
+    return drop(Drop::kListenBacklogFull);
   }
-  add_syn_entry(segment, v4, hash, listener);
+  if (!add_syn_entry(segment, hash, listener, nullptr)) drop(Drop::kConnectionTableFull);
 }
 
 bool TcpEngine::tcb_available(bool v4) {
@@ -60,48 +62,66 @@ bool TcpEngine::tcb_available(bool v4) {
   return pool_.in_use() < pool_.capacity() && (v4 || pool_v6_.in_use() < pool_v6_.capacity());
 }
 
+bool TcpEngine::add_syn_entry(const Segment& segment, std::uint64_t hash, TcpListener& listener, const SeqNum* floor) {
+  return segment.key.is_v4() ? add_syn_entry_of<true>(segment, hash, listener, floor)
+                             : add_syn_entry_of<false>(segment, hash, listener, floor);
+}
+
 /// LISTEN to SYN-RECEIVED, answered at once. Data on the SYN is not kept (and not acknowledged): the peer repeats it
-/// when the handshake is over.
-void TcpEngine::add_syn_entry(const Segment& segment, bool v4, std::uint64_t hash, TcpListener& listener) {
-  // What only reads comes first, so that the compiler need not load the tuple again.
-  InitialNumbers first = passive_.numbers(segment.key, v4, now_);
+/// when the handshake is over. False when there is no room for it. The listener is the one that was found last. Above
+/// `floor`, if there is one: RFC 9293 3.6.1 and RFC 6191, a connection that takes over from TIME-WAIT starts above
+/// everything its predecessor sent.
+template <bool kV4>
+[[gnu::always_inline]] inline bool TcpEngine::add_syn_entry_of(const Segment& segment, std::uint64_t hash,
+                                                               TcpListener& listener, const SeqNum* floor) {
   const std::uint32_t i = syn_.add(segment.key);
-  if (i == kNone || !table_.insert(hash, make_ref(RefKind::kSyn, i))) [[unlikely]] {
-    if (i != kNone) syn_.remove(i);
-    return drop(Drop::kConnectionTableFull);
+  if (i == kNone) [[unlikely]]
+    return false;
+  if (!table_.insert(hash, make_ref(RefKind::kSyn, i))) [[unlikely]] {
+    syn_.free(i);
+    return false;
   }
   ++listener.syn_received;
   counters_.add(TcpCounter::kPassiveOpens);
   count_arrow(TcpState::kListen, TcpState::kSynReceived);
   ++in_state_[static_cast<std::size_t>(TcpState::kSynReceived)];
 
-  // RFC 9293 3.6.1 and RFC 6191: a connection that takes over from TIME-WAIT starts above everything its predecessor
-  // sent.
-  if (iss_floor_ && first.iss <= *iss_floor_) [[unlikely]]
-    first.iss = *iss_floor_;
+  InitialNumbers first = kV4 ? passive_.known_numbers(segment.key) : passive_.numbers(segment.key);
+  if (floor != nullptr && first.iss <= *floor) first.iss = *floor;
   SynEntry& entry = syn_[i];
   entry.irs = segment.seq;
   entry.iss = first.iss;
-  entry.ts_offset = config_.tcp.timestamps ? first.timestamp_offset : 0;
-  negotiate(segment, v4, entry.options);
+  if (!config_.tcp.timestamps) [[unlikely]]
+    first.timestamp_offset = 0;
+  entry.ts_offset = first.timestamp_offset;
+  SynOptions options;
+  negotiate<kV4>(segment, options);
+  entry.options = options;
   entry.window = segment.window;
   entry.listener = static_cast<std::uint8_t>(&listener - listeners_.data());
   entry.sent_us = now_us_;
   syn_.arm(i, tick_ + config_.tcp.rto_initial_ms);
-  send_syn_ack(segment.key, entry, listener.dscp);
+  send_syn_ack<kV4>(segment.key, first.iss, segment.seq + 1, now_ms_ + first.timestamp_offset, options, listener.dscp);
+  return true;
+}
+
+void TcpEngine::negotiate(const Segment& segment, SynOptions& options) const {
+  if (segment.key.is_v4()) return negotiate<true>(segment, options);
+  negotiate<false>(segment, options);
 }
 
 /// What both ends put on their SYN decides what the connection uses (RFC 9293 3.1, RFC 7323 2.2 and 3.2, RFC 2018 2).
-void TcpEngine::negotiate(const Segment& segment, bool v4, SynOptions& options) const {
-  unsigned flags = (segment.options & passive_.options()) | (v4 ? 0u : unsigned{kSynV6});
+template <bool kV4>
+[[gnu::always_inline]] inline void TcpEngine::negotiate(const Segment& segment, SynOptions& options) const {
+  unsigned flags = (segment.options & passive_.options()) | (kV4 ? 0u : unsigned{kSynV6});
   if ((segment.flags & (kEce | kCwr)) != 0 && ecn_agreed(segment, config_.tcp)) [[unlikely]]
     flags |= kSynEcn;
   // RFC 9293 3.7.1 (MUST-15, MUST-16), RFC 6691: the option counts no options, and without it 536 or 1220 holds. Below
   // 64 it is a way to make us send headers only.
-  unsigned mss = v4 ? 536 : 1220;
+  unsigned mss = kV4 ? 536 : 1220;
   if (segment.has_option(kOptMss)) [[likely]]
     mss = std::max<unsigned>(segment.mss, 64);
-  mss = std::min<unsigned>(mss, passive_.syn_ack(!v4).mss);
+  mss = std::min<unsigned>(mss, passive_.syn_ack(!kV4).mss);
   if ((flags & kSynTimestamps) != 0) mss -= 12;
   options.mss = static_cast<std::uint16_t>(mss);
   options.flags = static_cast<std::uint8_t>(flags);
@@ -145,23 +165,34 @@ TxIntent& TcpEngine::bare_intent(const FlowKey& key, SeqNum seq, SeqNum ack, uns
 }
 
 /// What a SYN-ACK says, which echoes only what was offered; the numbers are the caller's, those of timestamps too.
-void TcpEngine::fill_syn_ack(bool v4, const SynOptions& options, SegmentOut& out) const {
-  out = passive_.syn_ack(!v4);
+/// SACK blocks, of which there are none, stay what they were.
+[[gnu::always_inline]] inline void TcpEngine::fill_syn_ack(bool v4, const SynOptions& options, SegmentOut& out) const {
+  std::memcpy(static_cast<void*>(&out), &passive_.syn_ack(!v4), offsetof(SegmentOut, sack));
   out.options |= options.flags & kEchoedOptions;
   if (options.has(kSynEcn)) [[unlikely]]
     out.flags |= kEce;
 }
 
 void TcpEngine::send_syn_ack(const FlowKey& key, const SynEntry& entry, std::uint8_t dscp) {
+  const std::uint32_t ts_value = now_ms_ + entry.ts_offset;
+  if (entry.options.has(kSynV6))
+    return send_syn_ack<false>(key, entry.iss, entry.rcv_nxt(), ts_value, entry.options, dscp);
+  send_syn_ack<true>(key, entry.iss, entry.rcv_nxt(), ts_value, entry.options, dscp);
+}
+
+template <bool kV4>
+[[gnu::always_inline]] inline void TcpEngine::send_syn_ack(const FlowKey& key, SeqNum seq, SeqNum ack,
+                                                           std::uint32_t ts_value, const SynOptions& options,
+                                                           std::uint8_t dscp) {
   TxIntent& intent = intents_.next();
   SegmentOut& out = intent.segment;
-  fill_syn_ack(!entry.options.has(kSynV6), entry.options, out);
-  out.seq = entry.iss;
-  out.ack = entry.rcv_nxt();
+  fill_syn_ack(kV4, options, out);
+  out.seq = seq;
+  out.ack = ack;
   out.dscp = dscp;
   // Written only with their option.
-  out.ts_value = now_ms_ + entry.ts_offset;
-  out.ts_echo = entry.options.ts_recent;
+  out.ts_value = ts_value;
+  out.ts_echo = options.ts_recent;
   intent.key = key;
   intent.tcb = kNone;
   intent.chunk = kNone;

@@ -1,7 +1,8 @@
 #pragma once
 /// What the configuration says about every passive open, worked out once: which options are agreed to, what a SYN-ACK
 /// looks like but for its numbers, and the secret of the initial sequence numbers with what the hash makes of it alone.
-/// Ownership: a member. Thread rule: constant once made. Source: RFC 9293 3.10.7.2, RFC 6528.
+/// Ownership: a member. Thread rule: one worker; constant once made but for the clock and the last listener. Source:
+/// RFC 9293 3.10.7.2, RFC 6528.
 
 #include <algorithm>
 #include <array>
@@ -29,7 +30,8 @@ inline constexpr unsigned kSynFlagsOfTcb = kEchoedOptions | kSynV6 | kSynEcn;
 
 class PassiveOpens {
  public:
-  explicit PassiveOpens(const TcpEngineConfig& config) : secret_(config.isn_key) {
+  explicit PassiveOpens(const TcpEngineConfig& config)
+      : secret_(config.isn_key), last_{{}, 0, nullptr, secret_.begun({}, 0)} {
     const TcpConfig& tcp = config.tcp;
     lane_ = tcp.lanes && tcp.mtu_probing != MtuProbing::kOn;
     options_ = static_cast<std::uint8_t>((tcp.window_scaling ? kOptWindowScale : 0) |
@@ -63,12 +65,36 @@ class PassiveOpens {
     ack_quickly(mss, cold, config);
     return cold.ack_mode;
   }
-  [[nodiscard]] InitialNumbers numbers(const FlowKey& flow, bool v4, Instant now) const {
-    return initial_numbers(secret_(flow, v4), now);
+  void set_now(Instant now) { clock_ = initial_clock(now); }
+  [[nodiscard]] InitialNumbers numbers(const FlowKey& flow) const { return initial_numbers(secret_(flow), clock_); }
+
+  // SYNs come to the same few places: whose listener that of the last one was is remembered, and what the initial
+  // numbers' hash makes of an IPv4 one's local end.
+  [[nodiscard]] bool known(const FlowKey& flow) const {
+    return flow.local_port == last_.port && flow.local == last_.local;
   }
+  /// Only if known(); nullptr: nothing is.
+  [[nodiscard]] TcpListener* last_listener() const { return last_.listener; }
+  /// numbers() of an IPv4 flow that is known(), if there is a last_listener().
+  [[nodiscard]] InitialNumbers known_numbers(const FlowKey& flow) const {
+    return initial_numbers(detail::TupleHash::ended(last_.begun, flow), clock_);
+  }
+  void remember(const FlowKey& flow, TcpListener* listener) {
+    last_ = {flow.local, flow.local_port, listener, secret_.begun(flow.local, flow.local_port)};
+  }
+  /// Listeners came or went.
+  void forget() { last_.listener = nullptr; }
 
  private:
+  struct LastListener {
+    IpAddress local;
+    std::uint16_t port = 0;
+    TcpListener* listener = nullptr;
+    detail::TupleHash::Begun begun;
+  };
   detail::TupleHash secret_;
+  LastListener last_;
+  std::uint32_t clock_ = 0;
   std::uint8_t options_ = 0;
   bool lane_ = false;
   /// Up to this MSS there are so many quick ACKs.

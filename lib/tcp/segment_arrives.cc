@@ -1,6 +1,7 @@
 // SEGMENT ARRIVES, RFC 9293 section 3.10.7, step by step in its own order.
 
 #include <algorithm>
+#include <bit>
 
 #include "base/prefetch.hh"
 #include "tcp/congestion.hh"
@@ -21,114 +22,113 @@ std::uint32_t window_of(const TcbHot& hot, const Segment& segment) {
   return static_cast<std::uint32_t>(segment.window) << ((segment.options & kBegunWithSyn) != 0 ? 0 : hot.send_shift());
 }
 
-/// Which hashes a burst has had already; may say so of one that it has not.
-class SeenHashes {
- public:
-  /// Whether it may have been there before; it has been from now on.
-  bool insert(std::uint64_t hash) {
-    std::uint64_t& word = words_[(hash >> 6) % words_.size()];
-    const std::uint64_t before = word;
-    word = before | std::uint64_t{1} << (hash % 64);
-    return (before >> (hash % 64) & 1) != 0;
-  }
-
- private:
-  std::array<std::uint64_t, 16> words_{};
-};
-
 }  // namespace
 
-[[gnu::always_inline]] inline void TcpEngine::segment_arrives(const Segment& segment, std::uint64_t hash,
-                                                              std::uint32_t ref) {
-  if (ref == kNone) {
-    TcpListener* listener = find_listener(segment.key);
-    if (listener == nullptr) {
-      closed_arrives(segment);
-    } else {
-      listen_arrives(segment, hash, *listener);
-    }
-    return;
+[[gnu::always_inline]] inline void TcpEngine::stranger_arrives(const Segment& segment, std::uint64_t hash) {
+  TcpListener* listener = passive_.last_listener();
+  if (!passive_.known(segment.key) || listener == nullptr) [[unlikely]] {
+    listener = find_listener(segment.key);
+    if (listener == nullptr) return closed_arrives(segment);
   }
+  listen_arrives(segment, hash, *listener);
+}
+
+[[gnu::always_inline]] inline void TcpEngine::connection_arrives(std::uint32_t index, const Segment& segment,
+                                                                 std::uint64_t hash) {
+  // A peer repeats what gets no answer, but a reset it says once.
+  if (!awake(index) && !(segment.has(kRst) && wake(index, WorkPool::Purpose::kReset))) [[unlikely]]
+    return drop(Drop::kWorkExhausted);
+  if (config_.tcp.lanes) [[likely]] {
+    if (segment.has(kFin) && lane_last(index, segment, hash)) return;
+    if (lane_arrives(index, segment)) [[likely]]
+      return;
+  }
+  if (hot_[index].state == TcpState::kSynSent) {
+    syn_sent_arrives(index, segment);
+  } else {
+    synchronized_arrives(index, segment);
+  }
+}
+
+/// `ref` is what the table has for the segment.
+void TcpEngine::segment_arrives(const Segment& segment, std::uint64_t hash, std::uint32_t ref) {
+  if (ref == kNone) return stranger_arrives(segment, hash);
   const std::uint32_t index = ref & kRefIndexMask;
   switch (kind_of(ref)) {
     case RefKind::kTcb:
-      // A peer repeats what gets no answer, but a reset it says once.
-      if (!awake(index) && !(segment.has(kRst) && wake(index, WorkPool::Purpose::kReset))) [[unlikely]]
-        return drop(Drop::kWorkExhausted);
-      if (config_.tcp.lanes) [[likely]] {
-        if (segment.has(kFin) && lane_last(index, segment, hash)) break;
-        if (lane_arrives(index, segment)) [[likely]]
-          break;
-      }
-      if (hot_[index].state == TcpState::kSynSent) {
-        syn_sent_arrives(index, segment);
-      } else {
-        synchronized_arrives(index, segment);
-      }
-      break;
+      return connection_arrives(index, segment, hash);
     case RefKind::kTimeWait4:
-      time_wait_arrives(time_wait4_, RefKind::kTimeWait4, index, segment, hash);
-      break;
+      return time_wait_arrives(time_wait4_, RefKind::kTimeWait4, index, segment, hash);
     case RefKind::kTimeWait6:
-      time_wait_arrives(time_wait6_, RefKind::kTimeWait6, index, segment, hash);
-      break;
+      return time_wait_arrives(time_wait6_, RefKind::kTimeWait6, index, segment, hash);
     case RefKind::kSyn:
       if (!lane_opens(index, segment, hash)) [[unlikely]]
         syn_received_arrives(index, segment, hash);
-      break;
+      return;
   }
 }
 
 void TcpEngine::receive_burst(std::span<const Segment> segments) {
-  std::array<std::uint64_t, kMaxBurst> hashes;
-  std::array<std::uint32_t, kMaxBurst> refs;
   counters_.add(TcpCounter::kSegmentsIn, segments.size());
   for (std::size_t base = 0; base < segments.size(); base += kMaxBurst) {
-    const std::size_t n = std::min<std::size_t>(kMaxBurst, segments.size() - base);
-    const Segment* const burst = segments.data() + base;
-    for (std::size_t i = 0; i < n; ++i) {
-      hashes[i] = hash_of(burst[i].key);
-      table_.prefetch(hashes[i]);
-    }
-    table_.find_prefetched(
-        std::span<const std::uint64_t>(hashes.data(), n), std::span<std::uint32_t>(refs.data(), n),
-        [this](std::uint32_t ref) {
-          const std::uint32_t index = ref & kRefIndexMask;
-          switch (kind_of(ref)) {
-            case RefKind::kTcb:
-              prefetch_line(&hot_[index]);
-              prefetch_line(&cold_[index]);
-              return wheel_.prefetch(index);
-            case RefKind::kTimeWait4:
-              return prefetch_line(&time_wait4_[index]);
-            case RefKind::kTimeWait6:
-              return prefetch_line(&time_wait6_[index]);
-            case RefKind::kSyn:
-              return syn_.prefetch(index);
-          }
-        },
-        [this, burst](unsigned i, std::uint32_t ref) {
-          if (kind_of(ref) == RefKind::kSyn) return syn_[ref & kRefIndexMask].matches(burst[i].key);
-          if (kind_of(ref) != RefKind::kTcb) return matches(ref, burst[i].key);
-          const TcbHot& hot = hot_[ref];
-          works_.prefetch(hot.work);
-          return hot.is_v4(burst[i].key) || matches(ref, burst[i].key);
-        });
-    if (last_cookie_.sent && tick_ - last_cookie_.tick <= 1) [[unlikely]] {
-      // While cookies are sent, the next SYNs are likely to be answered with some.
-      syn_hashes_.prepare(segments.subspan(base, n), {refs.data(), n}, config_.isn_key, cookies_.key_at(wall_ms()));
+    receive_some(segments.subspan(base, std::min<std::size_t>(kMaxBurst, segments.size() - base)));
+  }
+}
+
+/// At most kMaxBurst of them.
+[[gnu::always_inline]] inline void TcpEngine::receive_some(std::span<const Segment> burst) {
+  std::array<FlowTable::LookUp, kMaxBurst> look_ups;
+  const std::span<FlowTable::LookUp> found = std::span(look_ups).first(burst.size());
+  const Segment* segment = burst.data();
+  for (FlowTable::LookUp& up : found) table_.begin(up, hash_of(segment++->key));
+  std::array<const TcbHot*, kMaxBurst> connections;
+  const TcbHot** last_connection = connections.data();
+  std::uint64_t displaced = table_.first_matches(found, [&](std::uint32_t ref) {
+    const std::uint32_t index = ref & kRefIndexMask;
+    if (ref <= kRefIndexMask) {
+      prefetch_line(&hot_[ref]);
+      prefetch_line(&cold_[ref]);
+      wheel_.prefetch(ref);
+      *last_connection++ = &hot_[ref];
+    } else if (ref >= make_ref(RefKind::kSyn, 0)) {
+      syn_.prefetch(index);
+    } else if (kind_of(ref) == RefKind::kTimeWait4) {
+      prefetch_line(&time_wait4_[index]);
     } else {
-      syn_hashes_.forget();
+      prefetch_line(&time_wait6_[index]);
     }
-    SeenHashes seen;
-    const std::uint64_t evictions = evictions_;
-    for (std::size_t i = 0; i < n; ++i) {
-      const Segment& segment = burst[i];
-      // An earlier segment of this burst may have opened or closed this very connection, or taken its place.
-      if (seen.insert(hashes[i]) || evictions != evictions_) [[unlikely]] {
-        refs[i] = table_.find(hashes[i], [&](std::uint32_t ref) { return matches(ref, segment.key); });
-      }
-      segment_arrives(segment, hashes[i], refs[i]);
+  });
+  for (const TcbHot** hot = connections.data(); hot != last_connection; ++hot) works_.prefetch((*hot)->work);
+  for (; displaced != 0; displaced &= displaced - 1) {
+    const auto i = static_cast<unsigned>(std::countr_zero(displaced));
+    found[i].ref = find(burst[i].key, found[i].hash);
+  }
+  if (last_cookie_.sent && tick_ - last_cookie_.tick <= 1) [[unlikely]] {
+    // While cookies are sent, the next SYNs are likely to be answered with some.
+    syn_hashes_.prepare(burst, found, config_.isn_key, cookies_.key_at(wall_ms()));
+  } else {
+    syn_hashes_.forget();
+  }
+  seen_.begin();
+  const std::uint64_t evictions = evictions_;
+  // What was found is compared only here. That an entry has this segment's tuple says that it is in the table: those
+  // that come and go meanwhile have tuples of this burst (seen_), or are of TIME-WAIT (evictions_).
+  segment = burst.data();
+  for (const FlowTable::LookUp& up : found) {
+    const Segment& s = *segment++;
+    const std::uint32_t ref = up.ref;
+    if (seen_.insert(up.hash)) [[unlikely]] {
+      segment_arrives(s, up.hash, find(s.key, up.hash));
+    } else if (ref <= kRefIndexMask && hot_[ref].is_v4(s.key)) [[likely]] {
+      connection_arrives(ref, s, up.hash);
+    } else if (ref == kNone) {
+      stranger_arrives(s, up.hash);
+    } else if (ref >= make_ref(RefKind::kSyn, 0) && syn_[ref & kRefIndexMask].matches(s.key)) {
+      if (!lane_opens(ref & kRefIndexMask, s, up.hash)) [[unlikely]]
+        syn_received_arrives(ref & kRefIndexMask, s, up.hash);
+    } else {
+      const bool same = evictions == evictions_ && matches(ref, s.key);
+      segment_arrives(s, up.hash, same ? ref : find(s.key, up.hash));
     }
   }
 }
@@ -148,10 +148,14 @@ TcpListener* TcpEngine::find_listener(const FlowKey& key) {
   for (std::size_t i = 0; i < n_listeners_; ++i) {
     TcpListener& l = listeners_[i];
     if (!l.takes(key)) continue;
-    if (!l.address.is_unspecified()) return &l;
+    if (!l.address.is_unspecified()) {
+      wildcard = &l;
+      break;
+    }
     // One that serves this family alone comes before one that serves both.
     if (wildcard == nullptr || l.family != ListenFamily::kBoth) wildcard = &l;
   }
+  if (wildcard != nullptr) passive_.remember(key, wildcard);
   return wildcard;
 }
 
@@ -192,7 +196,7 @@ void TcpEngine::syn_sent_arrives(std::uint32_t index, const Segment& segment) {
   work.last_ack_sent = hot.rcv_nxt;
   cold.last_heard_tick = tick_;
   SynOptions options;
-  negotiate(segment, segment.key.is_v4(), options);
+  negotiate(segment, options);
   apply_options(index, options);
   if (segment.has_option(kOptUserTimeout)) accept_user_timeout(index, segment);
   hot.snd_wnd = segment.window;

@@ -91,6 +91,8 @@ class SynCache {
   /// A new entry for `key`, sent once; all else is the caller's to fill in. kNone when the cache is full. arm() must
   /// follow.
   [[nodiscard]] std::uint32_t add(const FlowKey& key);
+  /// Of one that arm() has not been called for.
+  void free(std::uint32_t i) { pool_.free(i); }
   void remove(std::uint32_t i) {
     wheel_.cancel(i);
     pool_.free(i);

@@ -33,14 +33,14 @@ void SynHashes::make(const HashKey& key, const Chosen& chosen, bool salted, Hash
   hashes.known = chosen.known;
 }
 
-void SynHashes::prepare(std::span<const Segment> segments, std::span<const std::uint32_t> refs,
+void SynHashes::prepare(std::span<const Segment> segments, std::span<const FlowTable::LookUp> found,
                         const HashKey& tuple_key, const HashKey& syn_key) {
   first_ = segments.data();
   Chosen with_timestamps;
   Chosen syns;
   for (unsigned i = 0; i < segments.size(); ++i) {
     const Segment& segment = segments[i];
-    if ((segment.flags & (kSyn | kAck | kRst)) != kSyn || refs[i] != kNone) continue;
+    if ((segment.flags & (kSyn | kAck | kRst)) != kSyn || found[i].ref != kNone) continue;
     syns.add(i, segment);
     if (segment.has_option(kOptTimestamps)) with_timestamps.add(i, segment);
   }

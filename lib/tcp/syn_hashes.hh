@@ -10,14 +10,15 @@
 
 #include "base/frame.hh"
 #include "base/hash.hh"
+#include "table/flow_table.hh"
 #include "wire/segment.hh"
 
 namespace tidegate {
 
 class SynHashes {
  public:
-  /// `refs` are what the table knows of the segments, at most kMaxBurst of them.
-  [[gnu::noinline]] void prepare(std::span<const Segment> segments, std::span<const std::uint32_t> refs,
+  /// `found` is what the table knows of the segments, at most kMaxBurst of them.
+  [[gnu::noinline]] void prepare(std::span<const Segment> segments, std::span<const FlowTable::LookUp> found,
                                  const HashKey& tuple_key, const HashKey& syn_key);
   /// What was prepared is of another burst.
   void forget() { tuples_.known = syns_.known = 0; }

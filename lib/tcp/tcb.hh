@@ -118,8 +118,8 @@ struct alignas(64) TcbHot {
   void clear(std::uint32_t bits) { flags = flags & ~bits; }
   /// Whether it is the IPv4 connection of `key`.
   [[nodiscard]] bool is_v4(const FlowKey& key) const {
-    return ports == key.ports() && remote_address == key.remote.v4_value() && local_address == key.local.v4_value() &&
-           key.is_v4() && !has(kTcbV6);
+    return ports == key.ports() && IpAddress::v4(remote_address) == key.remote &&
+           local_address == key.local.v4_value() && !has(kTcbV6);
   }
   [[nodiscard]] unsigned send_shift() const { return window_shifts >> 4; }
   [[nodiscard]] unsigned receive_shift() const { return window_shifts & 15u; }

@@ -111,13 +111,14 @@ void TcpEngine::time_wait_arrives(Store& store, RefKind kind, std::uint32_t entr
     }
     if (wanted) {
       counters_.add(TcpCounter::kTimeWaitReused);
-      iss_floor_ = state.snd_nxt + 65'537;
+      const SeqNum floor = state.snd_nxt + 65'537;
       table_.erase(hash, make_ref(kind, entry));
       --in_state_[static_cast<std::size_t>(TcpState::kTimeWait)];
       count_arrow(TcpState::kTimeWait, TcpState::kClosed);
       store.kill(entry);
-      answer_syn(segment, segment.key.is_v4(), hash, *listener);
-      iss_floor_.reset();
+      // What takes over has shown that its address is its own, and a cookie could not keep above the old sequence
+      // numbers (RFC 9293 3.6.1): it gets an entry, beyond the backlog if need be, as on Linux.
+      if (!add_syn_entry(segment, hash, *listener, &floor)) drop(Drop::kConnectionTableFull);
       return;
     }
   }

@@ -126,12 +126,14 @@ class TimeWaitStore {
     ++dead_;
   }
 
-  /// Expires whole slots: calls `gone(i)` for entries whose 2MSL has passed (they are freed afterwards). Returns
-  /// entries handled.
+  /// Expires whole slots: calls `gone(i)` for entries whose 2MSL has passed, which the caller free()s. Returns entries
+  /// handled.
   template <class Gone>
   unsigned advance(std::uint32_t now_tick, unsigned budget, Gone&& gone) {
     return wheel_.advance(now_tick, budget, next(), [&](std::uint32_t i) { settle(i, now_tick, gone); });
   }
+
+  void free(std::uint32_t i) { pool_.free(i); }
 
   /// The policy when the store is full: the entry nearest to its end goes early. Calls `gone(i)` if one that was alive
   /// went.
@@ -157,25 +159,25 @@ class TimeWaitStore {
   [[nodiscard]] std::uint32_t expiry_quarter(std::uint32_t now_tick) const { return (now_tick + wait_ticks_ + 3) >> 2; }
 
   [[nodiscard]] auto next() {
-    return [this](std::uint32_t i) -> std::uint32_t& { return entries_[i].state.next; };
+    return [entries = entries_.data()](std::uint32_t i) -> std::uint32_t& { return entries[i].state.next; };
   }
   void push(std::uint32_t i, std::uint32_t tick) { wheel_.push(i, tick, next()); }
 
   template <class Gone>
   void settle(std::uint32_t i, std::uint32_t now_tick, Gone& gone) {
     TimeWaitState& state = entries_[i].state;
-    if (state.has(TimeWaitState::kDead)) {
+    if (state.has(TimeWaitState::kDead)) [[unlikely]] {
       --dead_;
+      pool_.free(i);
     } else {
       // Signed distance in the 24-bit space of quarters. More than the whole wait is what has been over for hours.
       const auto ahead = static_cast<std::int32_t>((state.word - (now_tick >> 2)) << 8) >> 8;
-      if (ahead > 0 && static_cast<std::uint32_t>(ahead) <= wait_ticks_ / 4 + 2) {
+      if (ahead > 0 && static_cast<std::uint32_t>(ahead) <= wait_ticks_ / 4 + 2) [[unlikely]] {
         push(i, now_tick + static_cast<std::uint32_t>(ahead) * 4);
         return;
       }
       gone(i);
     }
-    pool_.free(i);
   }
 
   std::uint32_t wait_ticks_;

@@ -90,25 +90,23 @@ unsigned TcpEngine::expire_timers(unsigned budget) {
     if (n < want) break;
   }
   // Each lies in a bucket of its own, far from the others: a few are fetched together and then erased.
-  struct Gone {
-    std::uint64_t hash;
-    std::uint32_t ref;
-  };
-  std::array<Gone, 16> leaving;
-  std::uint32_t n_leaving = 0;
-  const auto leave = [&] {
-    for (std::uint32_t i = 0; i < n_leaving; ++i) table_.erase(leaving[i].hash, leaving[i].ref);
-    count_gone(n_leaving, TcpCounter::kTimeWaitExpired);
-    n_leaving = 0;
-  };
+  std::array<FlowTable::LookUp, 16> leaving;
   const auto gone = [&](auto& store, RefKind kind) {
+    FlowTable::LookUp* end = leaving.data();
+    const auto leave = [&] {
+      const std::span<const FlowTable::LookUp> all(leaving.data(), end);
+      table_.erase_burst(all);
+      for (const FlowTable::LookUp& up : all) store.free(up.ref & kRefIndexMask);
+      count_gone(static_cast<std::uint32_t>(all.size()), TcpCounter::kTimeWaitExpired);
+      end = leaving.data();
+    };
     const unsigned n = store.advance(tick_, budget - std::min(done, budget), [&](std::uint32_t i) {
-      const std::uint64_t hash = hash_of(store[i].key());
-      table_.prefetch(hash);
-      leaving[n_leaving++] = {hash, make_ref(kind, i)};
-      if (n_leaving == leaving.size()) leave();
+      table_.begin(*end, hash_of(store[i].key()));
+      end++->ref = make_ref(kind, i);
+      if (end == leaving.data() + leaving.size()) [[unlikely]]
+        leave();
     });
-    leave();
+    if (end != leaving.data()) leave();
     return n;
   };
   done += gone(time_wait4_, RefKind::kTimeWait4);

@@ -81,11 +81,17 @@ class SlotWheel {
       }
       Slot& slot = slots_[current_];
       prefetch_heads(slot, next);
+      const unsigned before = n;
       while (slot.pushed != slot.popped) {
-        if (n == budget) return n;
+        if (n == budget) {
+          size_ -= n - before;
+          return n;
+        }
         ++n;
-        expire(take(current_, next));
+        expire(take(slot, next));
       }
+      size_ -= n - before;
+      occupied_[current_ / 64] &= ~(std::uint64_t{1} << (current_ % 64));
       start_tick_ += ticks_per_slot_;
       current_ = at_offset(1);
       latest_ticks_ = 0;
@@ -98,7 +104,12 @@ class SlotWheel {
   template <class Next>
   std::uint32_t pop_oldest(Next&& next) {
     if (size_ == 0) return kNone;
-    return take(at_offset(first_occupied()), next);
+    const std::uint32_t index = at_offset(first_occupied());
+    Slot& slot = slots_[index];
+    const std::uint32_t id = take(slot, next);
+    if (slot.pushed == slot.popped) occupied_[index / 64] &= ~(std::uint64_t{1} << (index % 64));
+    --size_;
+    return id;
   }
 
   /// The tick at which the next slot that holds anything will have passed: advancing to an earlier one hands out
@@ -161,19 +172,18 @@ class SlotWheel {
     return index >= current_ ? index - current_ : index + slot_count_ - current_;
   }
 
-  /// The first entry of a slot that is not empty.
+  /// The first entry of a slot that is not empty; the rest of the accounts is the caller's.
   template <class Next>
-  std::uint32_t take(std::uint32_t index, Next& next) {
-    Slot& slot = slots_[index];
-    const std::uint32_t chain = slot.popped % kChains;
-    const std::uint32_t id = slot.head[chain];
-    const std::uint32_t left = slot.pushed - ++slot.popped;
-    if (left >= kChains) {
-      slot.head[chain] = next(id);
-      prefetch_line(&next(slot.head[chain]));
+  static std::uint32_t take(Slot& slot, Next& next) {
+    const std::uint32_t popped = slot.popped;
+    std::uint32_t& head = slot.head[popped % kChains];
+    const std::uint32_t id = head;
+    slot.popped = popped + 1;
+    if (slot.pushed - popped > kChains) {
+      const std::uint32_t following = next(id);
+      head = following;
+      prefetch_line(&next(following));
     }
-    if (left == 0) occupied_[index / 64] &= ~(std::uint64_t{1} << (index % 64));
-    --size_;
     return id;
   }
 

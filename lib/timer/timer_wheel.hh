@@ -174,9 +174,10 @@ class TimerWheel {
     const std::uint32_t slot = slot_of(nodes_[node].expiry);
     const std::uint32_t head = kFirstHead + slot;
     const std::uint32_t tail = nodes_[head].prev;
+    // In this order: next and prev stored together would be a detour through a vector register.
     nodes_[node].next = head;
-    nodes_[node].prev = tail;
     nodes_[tail].next = node;
+    nodes_[node].prev = tail;
     nodes_[head].prev = node;
     if (tail == head) bits_[slot / 64] |= std::uint64_t{1} << (slot % 64);
   }

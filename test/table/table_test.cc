@@ -80,6 +80,28 @@ class World {
     model.erase(it);
     return true;
   }
+  /// Every second key, several at a time.
+  void erase_half() {
+    std::vector<FlowTable::LookUp> burst;
+    const auto leave = [&] {
+      table.erase_burst(burst);
+      burst.clear();
+    };
+    bool odd = false;
+    for (auto it = model.begin(); it != model.end();) {
+      odd = !odd;
+      if (!odd) {
+        ++it;
+        continue;
+      }
+      table.begin(burst.emplace_back(), hash_of_(it->first));
+      burst.back().ref = it->second;
+      release(it->second);
+      it = model.erase(it);
+      if (burst.size() == 16) leave();
+    }
+    leave();
+  }
   void replace(std::uint64_t key) {
     const auto it = model.find(key);
     if (it == model.end() || free_.empty()) return;
@@ -188,6 +210,18 @@ TEST(FlowTable, BehavesLikeAMapUnderTheWorstHashes) {
       run_random(world, capacity, 10'000, 100, std::uint64_t{capacity} * 2);
       world.clear();
     }
+  }
+}
+
+TEST(FlowTable, ErasesInBursts) {
+  for (const World::HashOf hash : {good_hash, one_bucket, one_bucket_one_tag, last_bucket_tag_zero, few_buckets}) {
+    World world(400, hash);
+    for (std::uint64_t key = 0; key < 400; ++key) world.insert(key);
+    while (world.model.size() > 1) {
+      world.erase_half();
+      world.verify(1000);
+    }
+    world.clear();
   }
 }
 
