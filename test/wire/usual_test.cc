@@ -4,7 +4,9 @@
 
 #include <array>
 #include <cstring>
+#include <initializer_list>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/rng.hh"
@@ -179,12 +181,25 @@ void expect_same(const Burst& usual, const Burst& tagged) {
   }
 }
 
+/// What is said of all segments together may be said once too often, and never too seldom.
+void expect_sound(const Burst& burst, const DecodeConfig& config) {
+  for (unsigned i = 0; i < burst.decoded->n_segments; ++i) {
+    const Segment& segment = burst.decoded->segments[i];
+    ASSERT_EQ(segment.flags & ~burst.decoded->flags_seen, 0);
+    if (burst.decoded->other_local) continue;
+    ASSERT_NE(config.usual_local, 0u);
+    ASSERT_EQ(segment.key.local, IpAddress::v4(config.usual_local));
+  }
+}
+
 TEST(UsualFrames, AreWhatTheyAreWithAPriorityTag) {
   Rng rng(kSeed);
   unsigned segments = 0;
   DropCounters drops;
   for (unsigned round = 0; round < 3000; ++round) {
-    const DecodeConfig config{.mac = kOurMac, .verify_checksums = rng.chance(3, 4)};
+    static const std::array<std::uint32_t, 4> kLocals = {0, kOur4.v4_value(), kPeer4.v4_value(), 0xffff'ffff};
+    const DecodeConfig config{
+        .mac = kOurMac, .verify_checksums = rng.chance(3, 4), .usual_local = kLocals[rng.below(kLocals.size())]};
     Burst usual;
     Burst tagged;
     for (std::uint64_t n = 1 + rng.below(kMaxBurst); n > 0; --n) {
@@ -197,6 +212,8 @@ TEST(UsualFrames, AreWhatTheyAreWithAPriorityTag) {
     }
     usual.decode(config, 0xa5);
     tagged.decode(config, 0x5a);
+    expect_sound(usual, config);
+    expect_sound(tagged, config);
     expect_same(usual, tagged);
     ASSERT_FALSE(HasFatalFailure()) << "seed " << kSeed << ", round " << round;
     segments += usual.decoded->n_segments;
@@ -209,6 +226,43 @@ TEST(UsualFrames, AreWhatTheyAreWithAPriorityTag) {
         Drop::kIpProtocolUnknown, Drop::kTcpBadDataOffset, Drop::kTcpBadChecksum, Drop::kTcpBadOptions,
         Drop::kTcpPortZero, Drop::kTcpBadFlags, Drop::kTcpGroupAddress})
     EXPECT_GT(drops.counts[static_cast<std::size_t>(reason)], 200u) << drop_name(reason);
+}
+
+TEST(UsualFrames, AreToldFromThoseToOtherAddresses) {
+  const Bytes ack = tcp4({});
+  const Bytes rst = tcp4({.flags = kRst, .options = from_hex("0101080a0102030405060708")});
+  const Bytes elsewhere = tcp4({}, {.destination = kPeer4.plus(1)});
+  const auto decode = [](std::initializer_list<Bytes> frames, std::uint32_t usual_local) {
+    Burst burst;
+    for (const Bytes& frame : frames) burst.add(frame, 0);
+    burst.decode({.mac = kOurMac, .usual_local = usual_local}, 0xff);
+    EXPECT_EQ(burst.decoded->n_segments, frames.size());
+    return std::pair<bool, unsigned>(burst.decoded->other_local, burst.decoded->flags_seen);
+  };
+  const std::uint32_t ours = kOur4.v4_value();
+  const std::pair<bool, unsigned> all(false, kAck | kRst);
+  EXPECT_EQ(decode({}, ours), std::make_pair(false, 0u));
+  EXPECT_EQ(decode({ack, ack}, ours), std::make_pair(false, unsigned{kAck}));
+  EXPECT_EQ(decode({ack, rst}, ours), all);
+  EXPECT_EQ(decode({tcp4({}, {}, {.tci = 0}), rst}, ours), all) << "a tagged one is no other";
+  EXPECT_EQ(decode({rst, tcp4({}, {.options = Bytes(4, 1)})}, ours), all) << "nor one with IP options";
+  EXPECT_TRUE(decode({ack}, 0).first);
+  EXPECT_TRUE(decode({ack, elsewhere, ack}, ours).first);
+  EXPECT_TRUE(decode({ack, tcp4({}, {.destination = kPeer4.plus(1)}, {.tci = 0})}, ours).first);
+  EXPECT_TRUE(decode({ack, tcp6({})}, ours).first);
+  EXPECT_TRUE(decode({tcp4({}, {.destination = IpAddress::v4(0u)})}, 0).first);
+}
+
+/// The memory behind a frame that has been cut may hold what is missing.
+TEST(UsualFrames, EndWhereTheDeviceSays) {
+  const Bytes whole = tcp4({.payload = Bytes(7, 1)});
+  for (std::size_t n = 0; n <= whole.size(); ++n) {
+    Burst burst;
+    burst.add(whole, kRxIpChecksumGood | kRxL4ChecksumGood);
+    burst.frames[0].len = static_cast<std::uint16_t>(n);
+    burst.decode({.mac = kOurMac}, 0);
+    EXPECT_EQ(burst.decoded->n_segments, n == whole.size() ? 1u : 0u) << n;
+  }
 }
 
 }  // namespace
