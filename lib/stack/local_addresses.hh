@@ -31,6 +31,14 @@ class LocalAddresses {
     return false;
   }
 
+  /// The first of our IPv4 addresses; 0 if there is none.
+  [[nodiscard]] std::uint32_t usual_v4() const {
+    for (const AddressRange& range : ranges_) {
+      if (range.first.is_v4() && range.count > 0) return range.first.v4_value();
+    }
+    return 0;
+  }
+
   /// All ones behind one of our prefixes: everybody on that link, never somebody to have a connection with. RFC 3021: a
   /// /31 has none.
   [[nodiscard]] bool is_broadcast(IpAddress address) const {

@@ -142,6 +142,7 @@ Shard::Impl::Impl(const ShardConfig& shard_config, Instant start, std::pmr::memo
       calls(engine, opener, &pressure) {
   decode_config.mac = config.interface.mac;
   decode_config.vlan_id = config.interface.vlan_id;
+  decode_config.usual_local = local.usual_v4();
   offload.ip_checksum = config.interface.tx_ip_checksum_offload;
   offload.tcp_checksum = config.interface.tx_tcp_checksum_offload;
   engine.intents().connect(&Impl::transmit_intents, this);
@@ -290,14 +291,17 @@ void Shard::receive_burst(Instant now, std::span<Frame> in, TxBurst& out) {
     bool all_ours = true;
     // RFC 9293 3.9.2.3: a SYN from a broadcast address is ignored; nothing else from there finds a connection.
     const auto nobody = [&](const Segment& s) { return s.has(kSyn) && impl.local.is_broadcast(s.key.remote); };
-    IpAddress known{};  // no segment goes to the unspecified address
-    for (unsigned i = 0; i < impl.decoded.n_segments && all_ours; ++i) {
-      const Segment& segment = impl.decoded.segments[i];
-      if (segment.key.local != known) {
-        all_ours = impl.local.contains(segment.key.local);
-        known = segment.key.local;
+    // Mostly all of them come to the address the decoder has compared them with, and none of them is a SYN.
+    if (impl.decoded.other_local || (impl.decoded.flags_seen & kSyn) != 0) {
+      IpAddress known = impl.decoded.other_local ? IpAddress{} : impl.decoded.segments[0].key.local;
+      for (unsigned i = 0; i < impl.decoded.n_segments && all_ours; ++i) {
+        const Segment& segment = impl.decoded.segments[i];
+        if (segment.key.local != known) {
+          all_ours = impl.local.contains(segment.key.local);
+          known = segment.key.local;
+        }
+        all_ours = all_ours && !nobody(segment);
       }
-      all_ours = all_ours && !nobody(segment);
     }
     if (all_ours) {
       impl.engine.receive_burst(std::span<const Segment>(impl.decoded.segments.data(), impl.decoded.n_segments));

@@ -24,6 +24,8 @@ struct DecodeConfig {
   /// Whether software verifies TCP and IPv4 header checksums on which the device gave no verdict. A Bad verdict drops
   /// the frame either way. ICMP is rare and always verified.
   bool verify_checksums = true;
+  /// Our IPv4 address that most frames come to, in host order; 0 if there is none. See DecodedBurst::other_local.
+  std::uint32_t usual_local = 0;
 };
 
 enum class PacketKind : std::uint8_t {
@@ -91,8 +93,16 @@ struct DecodedBurst {
   std::array<OtherPacket, kMaxBurst> others;
   unsigned n_segments = 0;
   unsigned n_others = 0;
+  /// Whether a segment may have come to another address than DecodeConfig::usual_local.
+  bool other_local = false;
+  /// The flags of all segments together.
+  std::uint8_t flags_seen = 0;
 
-  void clear() { n_segments = n_others = 0; }
+  void clear() {
+    n_segments = n_others = 0;
+    other_local = false;
+    flags_seen = 0;
+  }
 };
 
 /// Decodes up to kMaxBurst frames into `out` (cleared first). Each frame becomes one segment, one other packet or one

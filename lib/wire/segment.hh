@@ -48,10 +48,11 @@ struct Segment {
   SeqNum seq;
   SeqNum ack;
   const std::uint8_t* payload = nullptr;
+  // Eight octets like the last eight of a TCP header, with others in the checksum's place and the data offset's.
+  std::uint16_t urgent = 0;
   std::uint16_t payload_len = 0;
   /// As on the wire: not yet scaled.
   std::uint16_t window = 0;
-  std::uint16_t urgent = 0;
   std::uint8_t flags = 0;
   /// The IP ECN field: an Ecn.
   std::uint8_t ecn = 0;

@@ -116,6 +116,9 @@ TEST(Rfc9293_3_9_2_3, BroadcastOfOurPrefixIsNobody) {
   // MUST-57: and a SYN to it is discarded without a word.
   l.send_frames({frame_between(sim_address4(2), everybody, kSyn)});
   EXPECT_EQ(l.dropped(Drop::kIpNotOurAddress), 1u);
+  // No reset either goes out for what is not a SYN.
+  l.send_frames({frame_between(sim_address4(2), sim_address4(77), kAck)});
+  EXPECT_EQ(l.dropped(Drop::kIpNotOurAddress), 2u);
   l.expect_nothing();
   EXPECT_EQ(l.others.size(), arp_before);
   EXPECT_EQ(l.shard().counters().connections, 0u);

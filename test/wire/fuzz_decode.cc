@@ -84,6 +84,35 @@ void check_round_trip(const Segment& segment) {
   TG_CHECK(got.payload_len == 0 || std::memcmp(got.payload, segment.payload, got.payload_len) == 0);
 }
 
+/// A priority tag says nothing to an untagged host, but keeps a frame from being a usual one: what decodes must decode
+/// to the same with it, and what does not must not.
+void check_with_tag(const DecodeConfig& config, const Frame& frame) {
+  if (config.vlan_id != 0 || frame.len < 14 || frame.len > 65531 || load_be16(frame.data + 12) == 0x8100) return;
+  const auto memory = std::make_unique<std::uint8_t[]>(frame.len + 4u);
+  std::memcpy(memory.get(), frame.data, 12);
+  store_be32(memory.get() + 12, 0x8100'0000);
+  std::memcpy(memory.get() + 16, frame.data + 12, frame.len - 12u);
+  Frame tagged = frame;
+  tagged.data = memory.get();
+  tagged.len = tagged.capacity = static_cast<std::uint16_t>(frame.len + 4);
+  const auto plain = std::make_unique<DecodedBurst>();
+  const auto other = std::make_unique<DecodedBurst>();
+  DropCounters plain_drops;
+  DropCounters other_drops;
+  decode_burst(config, {&frame, 1}, *plain, plain_drops);
+  decode_burst(config, {&tagged, 1}, *other, other_drops);
+  TG_CHECK(plain_drops.counts == other_drops.counts);
+  TG_CHECK(plain->n_segments == other->n_segments && (other->flags_seen & ~plain->flags_seen) == 0);
+  if (plain->n_segments == 0) return;
+  const Segment& a = plain->segments[0];
+  const Segment& b = other->segments[0];
+  TG_CHECK(a.key == b.key && a.seq == b.seq && a.ack == b.ack && a.flags == b.flags && a.window == b.window);
+  TG_CHECK(a.urgent == b.urgent && a.ecn == b.ecn && a.payload_len == b.payload_len);
+  TG_CHECK(a.payload - frame.data + 4 == b.payload - tagged.data && a.sack_count == b.sack_count);
+  TG_CHECK(a.options == b.options && a.mss == b.mss && a.window_scale == b.window_scale);
+  TG_CHECK(a.ts_value == b.ts_value && a.ts_echo == b.ts_echo && a.user_timeout == b.user_timeout);
+}
+
 void check_other(const OtherPacket& other, const Frame& frame) {
   TG_CHECK(!other.link_source.is_group());
   switch (other.kind) {
@@ -145,5 +174,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     check_other(burst.others[i], input.frames[burst.others[i].frame_index]);
   }
   for (unsigned i = 0; i < burst.n_segments; ++i) check_round_trip(burst.segments[i]);
+  for (const Frame& frame : input.frames) check_with_tag(config, frame);
   return 0;
 }
