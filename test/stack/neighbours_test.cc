@@ -388,19 +388,5 @@ TEST(Rfc1122_3_3_1_1, OnePrefixIsSoonLookedAt) {
   EXPECT_EQ(several.simple_hop_v4().of(IpAddress::v4(8, 8, 8, 8).v4_value()), 0u);
 }
 
-/// Answers in one burst to peers on each of two prefixes: to each its own.
-TEST(Rfc1122_3_3_1_1, EachAnswerGoesToItsOwnHost) {
-  LadderSetup s;
-  s.adjust = [](ShardConfig& config) {
-    config.interface.addresses.push_back(IpPrefix{IpAddress::v4(192, 0, 2, 1), 24});
-    config.interface.gateway4 = sim_address4(2);
-  };
-  Ladder l(s);
-  l.established();
-  l.act([&](Connections& c) { EXPECT_TRUE(c.send_static(l.id(), octets("hello"))); });
-  const Sent sent = l.expect_within(Duration(), Duration::ms(1), seg(kAck).len(5));
-  EXPECT_EQ(sent.packet.destination_mac, sim_mac(2));
-}
-
 }  // namespace
 }  // namespace tidegate
