@@ -56,6 +56,28 @@ class TxBurst {
     if (++n_ready_ == kMaxBurst) flush();
   }
 
+  /// Frames to be written one after another without a question between: each of `count` at most is a copy, at
+  /// `ready`, of the one before `free`, and completed there as after reserve(); then the one goes down, the other up.
+  struct Run {
+    const Frame* free;
+    Frame* ready;
+    std::size_t count;
+  };
+  /// At most `most` of them; `count` 0 when there is no buffer. end_run() must follow, and nothing else come between.
+  [[nodiscard]] Run begin_run(std::size_t most) {
+    if (n_free_ == 0) [[unlikely]]
+      n_free_ = backend_.allocate(backend_.context, free_.data(), kRefill);
+    const unsigned room = std::min(n_free_, kMaxBurst - n_ready_);
+    return {free_.data() + n_free_, ready_.data() + n_ready_, std::min<std::size_t>(most, room)};
+  }
+  /// `written` of them are complete.
+  void end_run(std::size_t written) {
+    TG_DCHECK(written <= n_free_ && n_ready_ + written <= kMaxBurst);
+    n_free_ -= static_cast<unsigned>(written);
+    n_ready_ += static_cast<unsigned>(written);
+    if (n_ready_ == kMaxBurst) flush();
+  }
+
   /// Takes the reserved frame out: it now belongs to the caller, who gives it back through submit() or recycle().
   [[nodiscard]] Frame detach() {
     TG_DCHECK(n_free_ > 0 && ready_[n_ready_].data == free_[n_free_ - 1].data);

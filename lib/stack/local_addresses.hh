@@ -2,6 +2,7 @@
 /// Which addresses are ours, where packets to others go, and who speaks for us.
 /// Thread rule: read-only after construction. Cost: contains() compares with each address and range; a handful.
 
+#include <algorithm>
 #include <optional>
 #include <span>
 #include <vector>
@@ -18,7 +19,8 @@ class LocalAddresses {
       ranges_.push_back({prefix.address, 1});
       if (!prefix.address.is_v4()) continue;
       const auto mask = static_cast<std::uint32_t>(~0ULL << (32 - prefix.length));
-      prefixes4_.push_back({prefix.address.v4_value() & mask, mask});
+      const Prefix4 known{prefix.address.v4_value() & mask, mask};
+      if (std::find(prefixes4_.begin(), prefixes4_.end(), known) == prefixes4_.end()) prefixes4_.push_back(known);
     }
     for (const AddressRange& range : config.ranges) ranges_.push_back(range);
     if (config.gateway4) gateway4_ = config.gateway4->v4_value();
@@ -73,6 +75,23 @@ class LocalAddresses {
     return gateway4_;
   }
 
+  /// The same where that is soon said, to be kept in registers: at most one prefix.
+  struct Hop4 {
+    std::uint32_t network = 0;
+    std::uint32_t mask = 0;
+    std::uint32_t gateway = 0;
+
+    [[nodiscard]] std::uint32_t of(std::uint32_t remote) const { return (remote & mask) == network ? remote : gateway; }
+  };
+  /// With several prefixes, and nobody to go through, of() is 0 for all.
+  [[nodiscard]] Hop4 simple_hop_v4() const {
+    // No masked address is this network.
+    constexpr Hop4 kUnknown{1, 0, 0};
+    if (prefixes4_.size() > 1) return kUnknown;
+    if (prefixes4_.empty()) return {kUnknown.network, kUnknown.mask, gateway4_};
+    return {prefixes4_[0].network, prefixes4_[0].mask, gateway4_};
+  }
+
   /// The address to put into a question about `target`: one on the same prefix, else any of its family.
   [[nodiscard]] std::optional<IpAddress> speaker_for(IpAddress target) const {
     for (const IpPrefix& prefix : config_.addresses) {
@@ -92,6 +111,8 @@ class LocalAddresses {
   struct Prefix4 {
     std::uint32_t network;
     std::uint32_t mask;
+
+    friend bool operator==(const Prefix4&, const Prefix4&) = default;
   };
 
   InterfaceConfig config_;

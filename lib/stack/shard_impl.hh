@@ -31,8 +31,12 @@ struct Shard::Impl {
   // transmit.cc
   static void transmit_intents(void* context, TxIntent* intents, unsigned count);
   void transmit(const TxIntent& intent);
+  struct Way;
+  bool follow(std::uint32_t remote, Way& way);
   template <unsigned kL2Len>
-  bool transmit_usual(const TxIntent& intent, TxOffload sums, TxBurst& to, const Neighbour*& last);
+  bool transmit_usual(const TxIntent& intent, TxOffload sums, Way& way, const Frame& free, Frame& frame);
+  template <unsigned kL2Len, bool kDeviceSums>
+  std::size_t transmit_run(std::span<const TxIntent> intents, const Frame* free, Frame* frame, Way& way);
   template <unsigned kL2Len, bool kDeviceSums>
   void transmit_all(std::span<const TxIntent> intents);
   std::uint32_t copy_payload(const TxIntent& intent, std::uint8_t* to);

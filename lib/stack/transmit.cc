@@ -27,13 +27,27 @@ std::uint32_t Shard::Impl::find_route(const TxIntent& intent) {
   return index;
 }
 
+namespace {
+
+/// As memcpy(), in line for 64 to 128 octets, which it takes in two pieces that overlap.
+[[gnu::always_inline]] inline void copy_answer(std::uint8_t* to, const std::uint8_t* from, std::size_t n) {
+  if (n - 64 <= 64) [[likely]] {
+    std::memcpy(to, from, 64);
+    std::memcpy(to + n - 64, from + n - 64, 64);
+  } else {
+    std::memcpy(to, from, n);
+  }
+}
+
+}  // namespace
+
 /// Copies the payload of `intent` to its place; what its octets sum up to, unless the device does that.
 [[gnu::always_inline]] inline std::uint32_t Shard::Impl::copy_payload(const TxIntent& intent, std::uint8_t* to) {
   const Chunk& first = engine.chunk(intent.chunk);
   const std::uint32_t known = first.sum_of_all();
   if (known == 0 || intent.chunk_offset != 0 || first.len != intent.segment.payload_len) return copy_chunks(intent, to);
   // An answer that never changes, and all of it.
-  std::memcpy(to, first.data, first.len);
+  copy_answer(to, first.data, first.len);
   return known;
 }
 
@@ -66,7 +80,7 @@ std::uint32_t Shard::Impl::find_route(const TxIntent& intent) {
   --frames_out;  // counted by who calls, unless it comes to nothing
   const std::uint32_t index = route(intent);
   if (index == kNone) return;
-  if (intent.path_in_doubt) [[unlikely]]
+  if (intent.segment.path_in_doubt) [[unlikely]]
     neighbours.doubt(index, now_ms(), *out);
   const bool ready = neighbours.usable(index, now_ms(), *out);
   const HeaderTemplate& headers = neighbours[index].headers;
@@ -86,47 +100,84 @@ std::uint32_t Shard::Impl::find_route(const TxIntent& intent) {
   }
 }
 
-/// A segment with usual options, to where packets have just gone. False, and nothing done, for any other: transmit()
-/// does what there is to do, and comes to the same for those that this one takes. `sums` is impl.offload, as a constant
-/// where the device does nothing; `last` is whom the last packet went to, to whom all is ready.
+/// Where packets go, and where the last one went: there all is ready. Its address, at first none that there is.
+struct Shard::Impl::Way {
+  LocalAddresses::Hop4 hops;
+  std::uint64_t address = ~std::uint64_t{0};
+  const HeaderTemplate* headers = nullptr;
+};
+
+/// Whether packets have just gone the way to `remote`, and may go now, with the usual headers; then it is `way`.
+/// Not inline: what is used once a burst would take the registers of what is used for each packet.
+[[gnu::noinline]] bool Shard::Impl::follow(std::uint32_t remote, Way& way) {
+  const std::uint32_t hop = local.next_hop_v4(remote);
+  const std::uint32_t index = neighbours.recent(IpAddress::v4(hop));
+  if (index == kNone || !neighbours.ready(index, now_ms())) return false;
+  const HeaderTemplate& headers = neighbours[index].headers;
+  if (!headers.usual) return false;
+  way.address = hop;
+  way.headers = &headers;
+  return true;
+}
+
+/// A segment with usual options, to where packets have just gone, in `frame`, which is to be as `free`. False, and
+/// nothing done, for any other: transmit() does what there is to do, and comes to the same for those that this one
+/// takes. `sums` is offload, as a constant where the device does nothing.
 template <unsigned kL2Len>
-[[gnu::always_inline]] inline bool Shard::Impl::transmit_usual(const TxIntent& intent, TxOffload sums, TxBurst& to,
-                                                               const Neighbour*& last) {
-  if (!intent.key.remote.is_v4() || intent.path_in_doubt) [[unlikely]]
+[[gnu::always_inline]] inline bool Shard::Impl::transmit_usual(const TxIntent& intent, TxOffload sums, Way& way,
+                                                               const Frame& free, Frame& frame) {
+  if (!intent.key.remote.is_v4()) [[unlikely]]
     return false;
   // What a connection remembers of its route is not needed here, nor its Tcb.
-  const IpAddress hop = IpAddress::v4(local.next_hop_v4(intent.key.remote.v4_value()));
-  if (last == nullptr || last->address != hop) {
-    const std::uint32_t index = neighbours.recent(hop);
-    if (index == kNone || !neighbours.ready(index, now_ms()) || !neighbours[index].headers.usual) [[unlikely]]
-      return false;
-    last = &neighbours[index];
+  const std::uint32_t remote = intent.key.remote.v4_value();
+  if (way.hops.of(remote) != way.address && !follow(remote, way)) [[unlikely]]
+    return false;
+  return with_usual_options(
+      usual_options(intent.segment), false, [&](auto options) __attribute__((always_inline)) {
+        constexpr unsigned kHeaderLength = kL2Len + kIpv4Len + kTcpLen + options_length(options);
+        const std::uint32_t len = intent.segment.payload_len;
+        if (kHeaderLength + len > free.capacity) [[unlikely]]
+          return false;
+        std::uint8_t* const data = free.data;
+        frame.data = data;
+        frame.capacity = free.capacity;
+        const std::uint32_t sum = len == 0 ? 0 : copy_payload(intent, data + kHeaderLength);
+        frame.owner = free.owner;
+        encode_usual<options, kL2Len>(*way.headers, intent.key, intent.segment, sum, sums, data, frame);
+        return true;
+      });
+}
+
+/// As many of `intents` as transmit_usual() takes; how many these are. Not inline, as above.
+template <unsigned kL2Len, bool kDeviceSums>
+[[gnu::noinline, gnu::hot]] std::size_t Shard::Impl::transmit_run(std::span<const TxIntent> intents, const Frame* free,
+                                                                  Frame* frame, Way& way) {
+  const TxOffload sums = kDeviceSums ? offload : TxOffload{};
+  const TxIntent* intent = intents.data();
+  const TxIntent* const stop = intent + intents.size();
+  while (intent != stop && transmit_usual<kL2Len>(*intent, sums, way, *--free, *frame)) {
+    ++intent;
+    ++frame;
   }
-  const HeaderTemplate& headers = last->headers;
-  return with_usual_options(usual_options(intent.segment), false, [&](auto options) {
-    constexpr unsigned kHeaderLength = kL2Len + kIpv4Len + kTcpLen + options_length(options);
-    const std::uint32_t len = intent.segment.payload_len;
-    Frame* const frame = to.reserve();
-    if (frame == nullptr || kHeaderLength + len > frame->capacity) [[unlikely]]
-      return false;
-    const std::uint32_t sum = len == 0 ? 0 : copy_payload(intent, frame->data + kHeaderLength);
-    encode_usual<options, kL2Len>(headers, intent.key, intent.segment, sum, sums, *frame);
-    to.commit();
-    return true;
-  });
+  return static_cast<std::size_t>(intent - intents.data());
 }
 
 template <unsigned kL2Len, bool kDeviceSums>
-[[gnu::flatten]] void Shard::Impl::transmit_all(std::span<const TxIntent> intents) {
+void Shard::Impl::transmit_all(std::span<const TxIntent> intents) {
   TxBurst& to = *out;
   frames_out += intents.size();
   // Nothing that happens between two usual segments makes a neighbour less ready.
-  const Neighbour* last = nullptr;
-  for (const TxIntent& intent : intents) {
-    if (!transmit_usual<kL2Len>(intent, kDeviceSums ? offload : TxOffload{}, to, last)) [[unlikely]] {
-      transmit(intent);
-      last = nullptr;
-    }
+  Way way{local.simple_hop_v4()};
+  while (!intents.empty()) {
+    const TxBurst::Run run = to.begin_run(intents.size());
+    const std::size_t written = transmit_run<kL2Len, kDeviceSums>(intents.first(run.count), run.free, run.ready, way);
+    to.end_run(written);
+    intents = intents.subspan(written);
+    if (written == run.count && run.count != 0) [[likely]]
+      continue;
+    transmit(intents.front());
+    intents = intents.subspan(1);
+    way.address = ~std::uint64_t{0};
   }
 }
 

@@ -10,6 +10,9 @@ namespace {
 constexpr StateSet kMaySend =
     bit(TcpState::kSynSent) | bit(TcpState::kSynReceived) | bit(TcpState::kEstablished) | bit(TcpState::kCloseWait);
 
+/// Octets sent by reference at once.
+constexpr std::size_t kMostStatic = 0x3fff'ffff;
+
 }  // namespace
 
 /// 3.10.1, passive.
@@ -153,6 +156,34 @@ std::size_t TcpEngine::send(ConnectionId id, std::span<const std::uint8_t> data)
 
 /// 3.10.2, by reference to constant memory.
 bool TcpEngine::send_static(ConnectionId id, const StaticData& data) {
+  const std::uint32_t index = id.index;
+  if (index >= pool_.high_water()) [[unlikely]]
+    return false;
+  TcbHot& hot = hot_[index];
+  const std::uint32_t flags = hot.flags;
+  const std::uint32_t block = hot.work;
+  const std::size_t octets = data.octets.size();
+  // What all of the other comes to for an answer with nothing queued before it. Who is in one of these states is in
+  // use, and alive if not dead.
+  if (hot.generation != id.generation || (flags & (kTcbDead | kTcbFinQueued | kTcbAbort | kTcbDetached)) != 0 ||
+      !in(hot.state, kMaySend) || block == kNone || octets - 1 >= kMostStatic) [[unlikely]]
+    return send_static_otherwise(id, data);
+  TcbWork& work = works_[block];
+  if (work.tx_head != kNone) [[unlikely]]
+    return send_static_otherwise(id, data);
+  const std::uint32_t chunk = chunks_.allocate_reference(data, true);
+  if (chunk == kNone) [[unlikely]]
+    return send_static_otherwise(id, data);
+  work.tx_head = work.tx_tail = chunk;
+  work.tx_bytes = static_cast<std::uint32_t>(octets);
+  if ((flags & kTcbDirty) == 0) {
+    hot.flags = flags | kTcbDirty;
+    dirty_.push(index);
+  }
+  return true;
+}
+
+bool TcpEngine::send_static_otherwise(ConnectionId id, const StaticData& data) {
   if (!alive(id)) return false;
   TcbHot& hot = hot_[id.index];
   if (!in(hot.state, kMaySend) || hot.has(kTcbFinQueued | kTcbAbort | kTcbDetached)) return false;
@@ -169,7 +200,7 @@ bool TcpEngine::send_static(ConnectionId id, const StaticData& data) {
     hot.set(kTcbWantWritable);
     return false;
   }
-  if (data.octets.size() > 0x3fff'ffff) return false;
+  if (data.octets.size() > kMostStatic) return false;
   const bool first = work.tx_head == kNone;
   const std::uint32_t chunk = chunks_.allocate_reference(data, first);
   if (chunk == kNone) {
@@ -225,12 +256,13 @@ void TcpEngine::enter_closing_state(std::uint32_t index) {
 }
 
 void TcpEngine::close(ConnectionId id) {
-  if (!alive(id)) return;
+  if (id.index >= pool_.high_water()) [[unlikely]]
+    return;
   TcbHot& hot = hot_[id.index];
   const std::uint32_t flags = hot.flags;
-  if ((flags & kTcbOrphan) != 0) return;
-  if (hot.state == TcpState::kEstablished && (flags & kTcbFinQueued) == 0 && hot.work != kNone) [[likely]] {
-    // What all of the other comes to for nearly every connection.
+  if (hot.generation == id.generation && (flags & (kTcbDead | kTcbOrphan | kTcbFinQueued)) == 0 &&
+      hot.state == TcpState::kEstablished && hot.work != kNone) [[likely]] {
+    // What all of the other comes to for nearly every connection. Who is in this state is alive if not dead.
     transition(hot, TcpState::kEstablished, TcpState::kFinWait1);
     if ((flags & kTcbDirty) == 0) dirty_.push(id.index);
     hot.flags = (flags | kTcbOrphan | kTcbFinQueued | kTcbDirty) & ~kTcbWantWritable;
@@ -240,7 +272,9 @@ void TcpEngine::close(ConnectionId id) {
 }
 
 void TcpEngine::close_otherwise(ConnectionId id) {
+  if (!alive(id)) return;
   TcbHot& hot = hot_[id.index];
+  if (hot.has(kTcbOrphan)) return;
   hot.set(kTcbOrphan);
   hot.clear(kTcbWantWritable);
   if (hot.has(kTcbDetached)) {

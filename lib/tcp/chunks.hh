@@ -132,6 +132,16 @@ class ChunkPool {
     }
   }
 
+  /// The same for what is nearly always one chunk that refers to constant memory.
+  void free_answer(std::uint32_t head) {
+    if (head == kNone) return;
+    const Chunk& c = headers_[head];
+    if ((c.block & c.next) != kNone) [[unlikely]]
+      return free_others(head);
+    --referenced_;
+    headers_pool_.free(head);
+  }
+
   /// Octets that can still be appended to chunk `i`.
   [[nodiscard]] std::uint32_t room(std::uint32_t i) {
     const Chunk& c = headers_[i];
@@ -161,6 +171,7 @@ class ChunkPool {
   /// In Chunk::block, of data from the peer.
   static constexpr std::uint32_t kReceived = 1u << 31;
 
+  [[gnu::noinline]] void free_others(std::uint32_t head) { free_list(head); }
   [[nodiscard]] std::uint8_t* block_data(std::uint32_t block) {
     return &blocks_[std::size_t{block & ~kReceived} * kChunkBytes];
   }

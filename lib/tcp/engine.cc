@@ -364,7 +364,7 @@ void TcpEngine::finish() {
       work.tx_cursor = dead_head_;
       dead_head_ = index;
     } else {
-      chunks_.free_list(work.tx_head);
+      chunks_.free_answer(work.tx_head);
       if ((work.rx_head & work.reassembly_head) != kNone) [[unlikely]] {
         chunks_.free_list(work.rx_head);
         chunks_.free_list(work.reassembly_head);

@@ -421,6 +421,7 @@ class TcpEngine {
   void on_life(std::uint32_t index);
   // calls.cc
   [[gnu::noinline]] void close_otherwise(ConnectionId id);
+  [[gnu::noinline]] bool send_static_otherwise(ConnectionId id, const StaticData& data);
   void enter_closing_state(std::uint32_t index);
   [[nodiscard]] ChunkPool::Share send_share(std::uint32_t index) const;
   [[nodiscard]] bool send_block_free(std::uint32_t index) const;
@@ -474,8 +475,7 @@ class TcpEngine {
   Published<bool> draining_{false};
 
   /// Dead connections whose kClosed is still to be told, oldest first, and those that finish() may free.
-  std::uint32_t dying_head_ = kNone, dying_tail_ = kNone;
-  std::uint32_t dead_head_ = kNone;
+  std::uint32_t dying_head_ = kNone, dying_tail_ = kNone, dead_head_ = kNone;
   Tick limit_window_ = 0;
   bool limits_running_ = false, resume_allowed_ = false;
   std::array<AnswerMark, kAnswerMarks> answer_marks_{};

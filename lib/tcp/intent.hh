@@ -19,8 +19,6 @@ struct TxIntent {
   /// First chunk of the payload and the offset in it; the rest follows the chunk's `next`.
   std::uint32_t chunk = kNone;
   std::uint32_t chunk_offset = 0;
-  /// RFC 9293 3.8.3 (b): sent so often that the next hop may be the trouble.
-  bool path_in_doubt = false;
 };
 
 /// Collects intents and hands them on in bursts.
@@ -37,9 +35,9 @@ class IntentQueue {
     sink_ = sink;
     context_ = context;
   }
-  /// Its fields are those of an earlier intent, but for path_in_doubt.
+  /// Its fields are those of an earlier intent, but for segment.path_in_doubt.
   [[nodiscard]] TxIntent& next() {
-    next_->path_in_doubt = false;
+    next_->segment.path_in_doubt = false;
     return *next_;
   }
   void push() {

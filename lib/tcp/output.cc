@@ -228,7 +228,7 @@ void TcpEngine::fill_header(std::uint32_t index, TxIntent& intent, SeqNum seq, s
   intent.key = key_of(index);
   intent.tcb = index;
   intent.chunk = kNone;
-  intent.path_in_doubt = cold.retransmits >= kDoubtfulRetransmits;
+  intent.segment.path_in_doubt = cold.retransmits >= kDoubtfulRetransmits;
   SegmentOut& out = intent.segment;
   out.seq = seq;
   out.flags = flags;

@@ -139,9 +139,9 @@ bool encode_tcp(const HeaderTemplate& headers, const FlowKey& key, const Segment
     if (headers.l2_len + kIpv4Len + kTcpLen + options_length(usual) + segment.payload_len > out.capacity) [[unlikely]]
       return false;
     if (headers.l2_len == kEthernetLen) {
-      encode_usual<usual, kEthernetLen>(headers, key, segment, payload_sum, offload, out);
+      encode_usual<usual, kEthernetLen>(headers, key, segment, payload_sum, offload, out.data, out);
     } else {
-      encode_usual<usual, kEthernetLen + kVlanTagLen>(headers, key, segment, payload_sum, offload, out);
+      encode_usual<usual, kEthernetLen + kVlanTagLen>(headers, key, segment, payload_sum, offload, out.data, out);
     }
     return true;
   });

@@ -25,6 +25,26 @@ inline constexpr std::uint32_t kNopNop = 0x0101'0000;
 
 [[nodiscard]] constexpr std::uint16_t fold_host(std::uint64_t sum) { return checksum_fold(checksum_fold64(sum)); }
 
+/// The same for sums below 2^48, in the upper 16 bits, by one multiplication: there all three words meet, and what is
+/// carried to them is what their own sum carries. Where the sum of the lower two carries and that of all three stands
+/// at the brink, it is one more: just then adding the carry carries again.
+[[nodiscard]] inline std::uint64_t fold_up(std::uint64_t sum) {
+  TG_DCHECK(sum >> 48 == 0);
+  std::uint64_t all = 0x0001'0001'0001'0001;
+  // Else the compiler makes four shifts and additions of it.
+  asm("" : "+r"(all));
+  return sum * all;
+}
+/// The upper 16 bits as they lie in memory, in network order.
+[[nodiscard]] constexpr std::uint16_t upper_be16(std::uint64_t word) {
+  return std::endian::native == std::endian::little ? static_cast<std::uint16_t>(swap_if_little(word))
+                                                    : static_cast<std::uint16_t>(word >> 48);
+}
+/// Two octets, and two zeros behind them, of two that lie so in memory.
+[[nodiscard]] constexpr std::uint32_t with_zeros(std::uint16_t memory) {
+  return std::endian::native == std::endian::little ? std::uint32_t{memory} : std::uint32_t{memory} << 16;
+}
+
 /// encode_tcp() for any segment.
 [[nodiscard]] bool encode_any(const HeaderTemplate& headers, const FlowKey& key, const SegmentOut& segment,
                               std::uint32_t payload_sum, TxOffload offload, Frame& out);
@@ -43,16 +63,36 @@ enum class UsualOptions : std::uint8_t {
   kOther = 0xff,
 };
 
-[[nodiscard]] inline UsualOptions usual_options(const SegmentOut& segment) {
-  if ((segment.sack_count | segment.urgent) != 0) return UsualOptions::kOther;
+namespace detail {
+/// The SegmentOut::options that mean these; not for kOther.
+[[nodiscard]] constexpr std::uint32_t option_bits(UsualOptions options) {
   constexpr unsigned kSynOptions = kOptMss | kOptSackPermitted | kOptWindowScale;
-  if ((segment.flags & kSyn) == 0) [[likely]] {
-    if (segment.options == 0) return UsualOptions::kNothing;
-    return segment.options == kOptTimestamps ? UsualOptions::kTimestamps : UsualOptions::kOther;
+  switch (options) {
+    case UsualOptions::kTimestamps:
+      return kOptTimestamps;
+    case UsualOptions::kSyn:
+      return kSynOptions | kOptTimestamps;
+    case UsualOptions::kSynWithoutTimestamps:
+      return kSynOptions;
+    case UsualOptions::kMss:
+      return kOptMss;
+    default:
+      return 0;
   }
-  if (segment.options == (kSynOptions | kOptTimestamps)) return UsualOptions::kSyn;
-  if (segment.options == kSynOptions) return UsualOptions::kSynWithoutTimestamps;
-  return segment.options == kOptMss ? UsualOptions::kMss : UsualOptions::kOther;
+}
+}  // namespace detail
+
+[[nodiscard]] inline UsualOptions usual_options(const SegmentOut& segment) {
+  if (segment.unusual()) return UsualOptions::kOther;
+  // These are the same in a SYN.
+  if (segment.options == 0) return UsualOptions::kNothing;
+  if (segment.options == kOptTimestamps) return UsualOptions::kTimestamps;
+  if ((segment.flags & kSyn) == 0) [[unlikely]]
+    return UsualOptions::kOther;
+  for (const UsualOptions usual : {UsualOptions::kSyn, UsualOptions::kSynWithoutTimestamps, UsualOptions::kMss}) {
+    if (segment.options == detail::option_bits(usual)) return usual;
+  }
+  return UsualOptions::kOther;
 }
 
 /// Octets of usual options; not for kOther.
@@ -61,36 +101,41 @@ enum class UsualOptions : std::uint8_t {
   return static_cast<unsigned>(options) & ~1u;
 }
 
-/// The headers of a segment whose usual_options() these are, before the payload already in place. They fit the frame.
-/// The template's link header has `kL2Len` octets.
+/// The headers of a segment whose usual_options() these are, at `data`, out.data, before the payload already in place.
+/// They fit the frame. The template's link header has `kL2Len` octets.
 template <UsualOptions kOptions, unsigned kL2Len>
 [[gnu::always_inline]] inline void encode_usual(const HeaderTemplate& headers, const FlowKey& key,
                                                 const SegmentOut& segment, std::uint32_t payload_sum, TxOffload offload,
-                                                Frame& out) {
+                                                std::uint8_t* data, Frame& out) {
   constexpr bool kWithTimestamps = kOptions == UsualOptions::kTimestamps || kOptions == UsualOptions::kSyn;
   constexpr bool kOfSyn = kOptions == UsualOptions::kSyn || kOptions == UsualOptions::kSynWithoutTimestamps;
   constexpr unsigned kHeaderLen = kTcpLen + options_length(kOptions);
-  std::uint8_t* const ip = out.data + kL2Len;
+  // What makes of the octet that names the options the one that says how long the header is.
+  constexpr std::uint32_t kControl = (kHeaderLen << 26) - (detail::option_bits(kOptions) << 24);
+  std::uint8_t* const ip = data + kL2Len;
   std::uint8_t* const tcp = ip + kIpv4Len;
   TG_DCHECK(headers.l2_len == kL2Len);
   // The link header and the IP header's first twelve octets; a tag makes it four more.
-  std::memcpy(out.data, headers.headers.data(), 32);
-  const unsigned ip_len = kIpv4Len + kHeaderLen + segment.payload_len;
+  std::memcpy(data, headers.headers.data(), 16);
+  std::memcpy(data + 16, headers.headers.data() + 16, 16);
   TG_DCHECK(segment.dscp < 64 && segment.ecn < 4);
-  const std::uint32_t differs = unsigned{segment.dscp} << 18 | unsigned{segment.ecn} << 16 | ip_len;
+  // The length takes no more than its 16 bits: the packet fits a frame.
+  const std::uint32_t differs = (std::uint32_t{segment.dscp} << 18) + segment.ecn_and_length() + kIpv4Len + kHeaderLen;
+  const std::uint32_t ip_len = differs & 0xffff;
   const std::uint32_t local = key.local.v4_value();
   const std::uint32_t remote = key.remote.v4_value();
   const std::uint64_t addresses = std::uint64_t{local} + remote;
-  const unsigned checksum =
-      offload.ip_checksum ? 0u : ~unsigned{detail::fold_host(addresses + headers.ip_sum + differs)};
-  store_be32(ip, 0x4500'0000u | differs);
-  store_be16(ip + 10, static_cast<std::uint16_t>(checksum));
+  const std::uint16_t ip_field = offload.ip_checksum
+                                     ? std::uint16_t{0}
+                                     : detail::upper_be16(~detail::fold_up(addresses + headers.ip_sum + differs));
+  store_be32(ip, 0x4500'0000u + differs);
+  detail::store_raw(ip + 10, ip_field);
   store_be64(ip + 12, std::uint64_t{local} << 32 | remote);
 
   const std::uint32_t ports = key.ports();
   const std::uint32_t seq = segment.seq.value();
   const std::uint32_t ack = segment.ack.value();
-  const std::uint32_t control = (kHeaderLen << 26) | segment.flags_and_window();
+  const std::uint32_t control = segment.options_flags_window() + kControl;
   const std::uint64_t pseudo = addresses + kProtoTcp - kIpv4Len + ip_len;
   store_be64(tcp, std::uint64_t{ports} << 32 | seq);
   store_be64(tcp + 8, std::uint64_t{ack} << 32 | control);
@@ -120,14 +165,12 @@ template <UsualOptions kOptions, unsigned kL2Len>
     store_be32(option, scale);
     sum += scale;
   }
-  const std::uint16_t field =
-      offload.tcp_checksum ? detail::fold_host(pseudo) : static_cast<std::uint16_t>(~detail::fold_host(sum));
-  store_be32(tcp + 16, std::uint32_t{field} << 16);
+  const std::uint64_t folded = offload.tcp_checksum ? detail::fold_up(pseudo) : ~detail::fold_up(sum);
+  detail::store_raw(tcp + 16, detail::with_zeros(detail::upper_be16(folded)));
   out.len = static_cast<std::uint16_t>(kL2Len + ip_len);
-  out.flags = static_cast<std::uint16_t>((unsigned{offload.ip_checksum} * kTxIpChecksum) |
-                                         (unsigned{offload.tcp_checksum} * kTxTcpChecksum));
-  out.l2_len = kL2Len;
-  out.l3_len = kIpv4Len;
+  out.set_transmit(static_cast<std::uint16_t>((unsigned{offload.ip_checksum} * kTxIpChecksum) |
+                                              (unsigned{offload.tcp_checksum} * kTxTcpChecksum)),
+                   kL2Len, kIpv4Len);
 }
 
 /// Calls `f` with these options as a type (std::integral_constant), so that what it does is compiled for each of them;

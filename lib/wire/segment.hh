@@ -4,7 +4,9 @@
 /// Thread rule: value types of one worker.
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 
 #include "base/address.hh"
@@ -86,30 +88,45 @@ struct Segment {
 struct SegmentOut {
   SeqNum seq;
   SeqNum ack;
-  /// As on the wire: already scaled. With the flags behind it one word, half of a header's fourth.
+  /// As on the wire: already scaled.
   std::uint16_t window = 0;
   std::uint8_t flags = 0;
   /// TcpOptionBit set.
   std::uint8_t options = 0;
   std::uint16_t payload_len = 0;
-  /// The IP ECN field to send: an Ecn.
-  std::uint8_t ecn = 0;
-  /// The differentiated services code point to send (RFC 2474), six bits.
-  std::uint8_t dscp = 0;
+  /// The IP ECN field to send: an Ecn. Above the length, as in the IPv4 header.
+  std::uint16_t ecn = 0;
   std::uint32_t ts_value = 0;
   std::uint32_t ts_echo = 0;
   std::uint16_t mss = 0;
   std::uint8_t window_scale = 0;
+  /// The differentiated services code point to send (RFC 2474), six bits.
+  std::uint8_t dscp = 0;
   // What the usual segment has not, in one word.
   std::uint8_t sack_count = 0;
+  /// RFC 9293 3.8.3 (b): sent so often that the next hop may be the trouble.
+  bool path_in_doubt = false;
   /// Offset of the octet behind the urgent data (RFC 9293 3.1), with kUrg.
   std::uint16_t urgent = 0;
   /// As in Segment.
   std::uint16_t user_timeout = 0;
   std::array<SackBlock, 4> sack{};
 
-  /// The flags above the window: the lower 24 bits of a header's fourth word.
-  [[nodiscard]] std::uint32_t flags_and_window() const { return std::uint32_t{flags} << 16 | window; }
+  // Each of these is one load.
+  /// The options and the flags above the window: the flags and the window lie as in a header's fourth word.
+  [[nodiscard]] std::uint32_t options_flags_window() const {
+    return std::uint32_t{options} << 24 | std::uint32_t{flags} << 16 | window;
+  }
+  [[nodiscard]] std::uint32_t ecn_and_length() const { return std::uint32_t{ecn} << 16 | payload_len; }
+  [[nodiscard]] bool unusual() const;
 };
+
+inline bool SegmentOut::unusual() const {
+  static_assert(offsetof(SegmentOut, path_in_doubt) == offsetof(SegmentOut, sack_count) + 1);
+  static_assert(offsetof(SegmentOut, urgent) == offsetof(SegmentOut, sack_count) + 2);
+  std::uint32_t word;
+  std::memcpy(&word, reinterpret_cast<const std::uint8_t*>(this) + offsetof(SegmentOut, sack_count), sizeof word);
+  return word != 0;
+}
 
 }  // namespace tidegate

@@ -172,6 +172,59 @@ TEST(TxBurstTest, FramesLeaveInOrderWhenTheBurstIsFull) {
   stock.expect_complete();
 }
 
+/// A run ends with the frames there are, and where the burst is full; what it did not use is there still.
+TEST(TxBurstTest, RunsAreAsOneFrameAfterTheOther) {
+  FakeBackend stock(70);
+  {
+    TxBurst burst(stock.backend());
+    std::uint16_t written = 0;
+    const auto write = [&](std::size_t most, std::size_t expected, std::size_t of_them) {
+      const TxBurst::Run run = burst.begin_run(most);
+      ASSERT_EQ(run.count, expected);
+      for (std::size_t i = 0; i < of_them; ++i) {
+        run.ready[i] = *(run.free - i - 1);
+        run.ready[i].len = ++written;
+      }
+      burst.end_run(of_them);
+    };
+    write(10, 10, 3);
+    EXPECT_EQ(burst.committed(), 3u);
+    burst.reserve()->len = ++written;
+    burst.commit();
+    write(100, 28, 28);  // of the 32 that were fetched
+    write(100, 32, 31);
+    EXPECT_EQ(stock.transmissions, 0u);
+    EXPECT_EQ(burst.committed(), 63u);
+    write(100, 1, 1);
+    EXPECT_EQ(stock.transmissions, 1u) << "full";
+    write(100, 6, 6);
+    write(100, 0, 0);
+    EXPECT_EQ(burst.committed(), 70u);
+  }
+  ASSERT_EQ(stock.sent.size(), 70u);
+  for (unsigned i = 0; i < stock.sent.size(); ++i) EXPECT_EQ(stock.sent[i].len, i + 1);
+  stock.expect_complete();
+}
+
+TEST(TxBurstTest, RunsLeaveRoomForWhatIsReady) {
+  FakeBackend stock(200);
+  {
+    TxBurst burst(stock.backend());
+    burst.reserve()->len = 1;
+    burst.commit();
+    for (unsigned i = 0; i < kMaxBurst; ++i) {
+      Frame received;
+      received.data = stock.free.back();
+      stock.free.pop_back();
+      burst.recycle(received);
+    }
+    EXPECT_EQ(burst.begin_run(100).count, kMaxBurst - 1) << "there are more frames than room";
+    burst.end_run(0);
+  }
+  EXPECT_EQ(stock.sent.size(), 1u);
+  stock.expect_complete();
+}
+
 TEST(TxBurstTest, ExhaustionIsNullAndNotForEver) {
   FakeBackend stock(3);
   {

@@ -363,5 +363,30 @@ TEST(Rfc1122_3_3_1_1, NextHopIsTheHostOnTheLinkElseTheGateway) {
   EXPECT_EQ(LocalAddresses(config).next_hop(IpAddress::v4(8, 8, 8, 8)), IpAddress::v4(8, 8, 8, 8));
 }
 
+// With one prefix or none the short way to say it comes to the same; with several it says nothing.
+TEST(Rfc1122_3_3_1_1, OnePrefixIsSoonLookedAt) {
+  const auto same = [](const InterfaceConfig& config) {
+    const LocalAddresses local(config);
+    const LocalAddresses::Hop4 hops = local.simple_hop_v4();
+    for (const IpAddress remote : {IpAddress::v4(10, 1, 2, 99), IpAddress::v4(10, 1, 3, 99), IpAddress::v4(0, 0, 0, 1),
+                                   IpAddress::v4(0, 0, 0, 0), IpAddress::v4(255, 255, 255, 255)}) {
+      EXPECT_EQ(hops.of(remote.v4_value()), local.next_hop_v4(remote.v4_value())) << remote.to_string();
+    }
+  };
+  InterfaceConfig config;
+  config.gateway4 = IpAddress::v4(10, 1, 2, 254);
+  same(config);
+  for (const std::uint8_t length : {std::uint8_t{24}, std::uint8_t{0}, std::uint8_t{32}}) {
+    config.addresses = {IpPrefix{IpAddress::v4(10, 1, 2, 3), length}};
+    same(config);
+  }
+  config.addresses = {IpPrefix{IpAddress::v4(10, 1, 2, 3), 24}, IpPrefix{IpAddress::v4(10, 1, 2, 4), 24}};
+  same(config);
+  config.addresses.push_back(IpPrefix{IpAddress::v4(10, 1, 3, 3), 24});
+  const LocalAddresses several(config);
+  EXPECT_EQ(several.simple_hop_v4().of(IpAddress::v4(10, 1, 2, 99).v4_value()), 0u);
+  EXPECT_EQ(several.simple_hop_v4().of(IpAddress::v4(8, 8, 8, 8).v4_value()), 0u);
+}
+
 }  // namespace
 }  // namespace tidegate

@@ -7,9 +7,10 @@ namespace {
 
 TG_FAMILY_SUITE(StaticAnswers);
 
+/// Others for each length, so that what an earlier frame left in a buffer is not taken for them.
 std::string letters(std::size_t n) {
   std::string text(n, ' ');
-  for (std::size_t i = 0; i < n; ++i) text[i] = static_cast<char>('A' + i % 57);
+  for (std::size_t i = 0; i < n; ++i) text[i] = static_cast<char>('A' + (i + n) % 57);
   return text;
 }
 
@@ -41,6 +42,12 @@ void expect_all_of_an_answer(LadderSetup setup, std::size_t n, bool sum_known) {
 }
 
 TEST_P(StaticAnswers, AnySizeGoesOutWithoutCopies) { expect_all_of_an_answer(setup(), 100'000, false); }
+
+/// All lengths around those that are copied in a manner of their own; the octets and, as ever, the checksum.
+TEST_P(StaticAnswers, EveryShortLengthIsWhole) {
+  for (std::size_t n : {1u, 2u, 15u, 31u, 32u, 33u, 63u, 64u, 65u, 100u, 127u, 128u, 129u, 191u, 192u, 193u, 300u})
+    expect_all_of_an_answer(setup(), n, true);
+}
 
 /// Of many segments none but a whole answer has the sum of the whole: not the first, not the last, whether those before
 /// have been acknowledged (the long one) or not (the short one, all of which goes out at once).

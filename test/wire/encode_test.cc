@@ -177,6 +177,7 @@ TEST(EncodeTcp, UsualSegmentsAreLikeAnyOther) {
     segment.ecn = static_cast<std::uint8_t>(rng.below(4));
     segment.dscp = static_cast<std::uint8_t>(rng.below(64));
     if (rng.below(8) == 0) segment.urgent = static_cast<std::uint16_t>(rng());
+    segment.path_in_doubt = rng.below(8) == 0;
     segment.payload_len = static_cast<std::uint16_t>(rng.below(1400));
     FlowKey key = kOut4;
     key.remote = IpAddress::v4(static_cast<std::uint32_t>(rng()));
@@ -184,6 +185,9 @@ TEST(EncodeTcp, UsualSegmentsAreLikeAnyOther) {
     const TxOffload offload{rng.below(2) != 0, rng.below(2) != 0};
     const auto sum = static_cast<std::uint32_t>(rng());
     const UsualOptions options = usual_options(segment);
+    if (segment.sack_count != 0 || segment.urgent != 0 || segment.path_in_doubt) {
+      ASSERT_EQ(options, UsualOptions::kOther);
+    }
     ++seen[options];
     Buffer any;
     Buffer inlined;
@@ -192,9 +196,9 @@ TEST(EncodeTcp, UsualSegmentsAreLikeAnyOther) {
     const bool usual = with_usual_options(options, false, [&](auto known) {
       EXPECT_EQ(headers.l2_len + 40 + options_length(known), tcp_header_length(headers, segment));
       if (headers.l2_len == 14) {
-        encode_usual<known, 14>(headers, key, segment, sum, offload, inlined.frame);
+        encode_usual<known, 14>(headers, key, segment, sum, offload, inlined.frame.data, inlined.frame);
       } else {
-        encode_usual<known, 18>(headers, key, segment, sum, offload, inlined.frame);
+        encode_usual<known, 18>(headers, key, segment, sum, offload, inlined.frame.data, inlined.frame);
       }
       return true;
     });
@@ -207,6 +211,28 @@ TEST(EncodeTcp, UsualSegmentsAreLikeAnyOther) {
   }
   EXPECT_EQ(seen.size(), 6u);
   for (const auto& [options, times] : seen) EXPECT_GT(times, 100u) << static_cast<unsigned>(options);
+}
+
+/// All that carries and all that nearly does.
+TEST(EncodeTcp, AMultiplicationFolds) {
+  constexpr std::uint64_t kWords[] = {0, 1, 2, 3, 0x7fff, 0x8000, 0x8001, 0xfffc, 0xfffd, 0xfffe, 0xffff};
+  const auto expect_folded = [](std::uint64_t sum) {
+    ASSERT_EQ(detail::fold_up(sum) >> 48, detail::fold_host(sum)) << std::hex << sum;
+    std::uint8_t octets[2];
+    detail::store_raw(octets, detail::upper_be16(detail::fold_up(sum)));
+    ASSERT_EQ(load_be16(octets), detail::fold_host(sum)) << std::hex << sum;
+  };
+  for (const std::uint64_t a : kWords) {
+    for (const std::uint64_t b : kWords) {
+      for (const std::uint64_t c : kWords) expect_folded(a | b << 16 | c << 32);
+    }
+  }
+  Rng rng(21);
+  for (int round = 0; round < 100'000; ++round) {
+    const std::uint64_t near = 0xffff * (rng() >> 32);
+    expect_folded((near + rng.below(5) - 2) & 0xffff'ffff'ffff);
+    expect_folded(rng() >> 16);
+  }
 }
 
 TEST(Rfc6864_4_1, Ipv4IsAtomic) {
