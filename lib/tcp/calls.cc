@@ -222,11 +222,13 @@ void TcpEngine::enter_closing_state(std::uint32_t index) {
 }
 
 void TcpEngine::close(ConnectionId id) {
-  if (!alive(id)) return;
+  if (id.index >= pool_.high_water()) [[unlikely]]
+    return;
   TcbHot& hot = hot_[id.index];
   const std::uint32_t flags = hot.flags;
-  if ((flags & kTcbOrphan) != 0) return;
-  if (hot.state == TcpState::kEstablished && (flags & kTcbFinQueued) == 0 && hot.work != kNone) [[likely]] {
+  // alive(), whose odd generation goes with the state.
+  if (hot.state == TcpState::kEstablished && (flags & (kTcbOrphan | kTcbDead | kTcbFinQueued)) == 0 &&
+      hot.generation == id.generation && hot.work != kNone) [[likely]] {
     // What all of the other comes to for nearly every connection.
     transition(hot, TcpState::kEstablished, TcpState::kFinWait1);
     if ((flags & kTcbDirty) == 0) dirty_.push(id.index);
@@ -237,7 +239,9 @@ void TcpEngine::close(ConnectionId id) {
 }
 
 void TcpEngine::close_otherwise(ConnectionId id) {
+  if (!alive(id)) return;
   TcbHot& hot = hot_[id.index];
+  if (hot.has(kTcbOrphan)) return;
   hot.set(kTcbOrphan);
   hot.clear(kTcbWantWritable);
   if (hot.has(kTcbDetached)) {
