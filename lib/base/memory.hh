@@ -101,20 +101,16 @@ class IndexPool {
 
   /// A free index, or kNone.
   [[nodiscard]] std::uint32_t allocate() {
-    if (n_free_ > 0) {
-      ++in_use_;
+    if (n_free_ > 0) [[likely]]
       return free_[--n_free_];
-    }
     if (high_water_ == capacity_) return kNone;
-    ++in_use_;
     return high_water_++;
   }
   void free(std::uint32_t index) {
-    TG_DCHECK(index < high_water_ && in_use_ > 0);
+    TG_DCHECK(index < high_water_ && in_use() > 0);
     free_[n_free_++] = index;
-    --in_use_;
   }
-  [[nodiscard]] std::uint32_t in_use() const { return in_use_; }
+  [[nodiscard]] std::uint32_t in_use() const { return high_water_ - n_free_; }
   [[nodiscard]] std::uint32_t capacity() const { return capacity_; }
   /// One past the highest index ever handed out.
   [[nodiscard]] std::uint32_t high_water() const { return high_water_; }
@@ -123,7 +119,6 @@ class IndexPool {
   std::uint32_t capacity_ = 0;
   std::uint32_t high_water_ = 0;
   std::uint32_t n_free_ = 0;
-  std::uint32_t in_use_ = 0;
   FixedArray<std::uint32_t> free_;
 };
 

@@ -260,9 +260,10 @@ void TcpEngine::close(ConnectionId id) {
     return;
   TcbHot& hot = hot_[id.index];
   const std::uint32_t flags = hot.flags;
-  if (hot.generation == id.generation && (flags & (kTcbDead | kTcbOrphan | kTcbFinQueued)) == 0 &&
-      hot.state == TcpState::kEstablished && hot.work != kNone) [[likely]] {
-    // What all of the other comes to for nearly every connection. Who is in this state is alive if not dead.
+  // alive(), whose odd generation goes with the state.
+  if (hot.state == TcpState::kEstablished && (flags & (kTcbOrphan | kTcbDead | kTcbFinQueued)) == 0 &&
+      hot.generation == id.generation && hot.work != kNone) [[likely]] {
+    // What all of the other comes to for nearly every connection.
     transition(hot, TcpState::kEstablished, TcpState::kFinWait1);
     if ((flags & kTcbDirty) == 0) dirty_.push(id.index);
     hot.flags = (flags | kTcbOrphan | kTcbFinQueued | kTcbDirty) & ~kTcbWantWritable;

@@ -93,6 +93,11 @@ class ChunkPool {
     return false;
   }
 
+  /// Whether there are so many that kDelivery may take them whoever has the others.
+  [[nodiscard]] bool plenty(std::uint32_t count, std::uint32_t promised) const {
+    return free_blocks() >= 2 * (promised + count) + blocks_pool_.capacity() / 8;
+  }
+
   /// An empty chunk with a block of its own, or kNone.
   [[nodiscard]] std::uint32_t allocate(Share share, std::uint32_t promised) {
     if (!may_take(share, 1, promised)) return kNone;

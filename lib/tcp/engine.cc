@@ -93,6 +93,7 @@ TcpEngine::TcpEngine(const TcpEngineConfig& config, Instant start, DropCounters&
   TG_CHECK(config.connections <= kRefIndexMask && config.time_wait <= kRefIndexMask);
   default_settings_ = settings_of(config.tcp);
   if (config.tcp.window_scaling) receive_shift_ = shift_for(config.tcp.receive_buffer_bytes);
+  lane_facts_ = LaneFacts(config.tcp, receive_shift_);
   for (const bool v6 : {false, true}) {
     passive_.syn_ack(v6).window_scale = receive_shift_;
     offer_user_timeout(config.tcp.user_timeout_ms, passive_.syn_ack(v6));
@@ -307,7 +308,7 @@ std::span<Event> TcpEngine::take_events() {
     dying = next;
   }
   dying_head_ = dying;
-  if (dying == kNone) dying_tail_ = kNone;
+  if (dying == kNone) dying_link_ = &dying_head_;
   dead_head_ = dead;
   events_ = event_buffers_[events == event_buffers_[0].data() ? 1 : 0].data();
   n_events_ = 0;
@@ -340,14 +341,9 @@ void TcpEngine::release(std::uint32_t index, CloseReason reason, TcpState via) {
 
 /// To be told of its end, and then freed.
 void TcpEngine::add_dying(std::uint32_t index, TcbWork& work) {
-  const std::uint32_t last = dying_tail_;
-  dying_tail_ = index;
   work.tx_cursor = kNone;
-  if (last == kNone) {
-    dying_head_ = index;
-  } else {
-    work_of(last).tx_cursor = index;
-  }
+  *dying_link_ = index;
+  dying_link_ = &work.tx_cursor;
 }
 
 void TcpEngine::finish() {

@@ -32,6 +32,7 @@
 #include "tcp/event.hh"
 #include "tcp/extra.hh"
 #include "tcp/intent.hh"
+#include "tcp/lane_facts.hh"
 #include "tcp/pacing.hh"
 #include "tcp/passive.hh"
 #include "tcp/path_mtu.hh"
@@ -242,14 +243,12 @@ class TcpEngine {
   void established(std::uint32_t index);
   TcpListener* find_listener(const FlowKey& key);
   void update_send_window(TcbHot& hot, TcbCold& cold, const Segment& segment);
-
   // lanes.cc: each false when the reference must do it; nothing has been changed then
   [[nodiscard]] bool fits_lane(const TcbHot&, const TcbCold&, const TcbWork&, const Segment& segment) const;
   bool lane_arrives(std::uint32_t index, const Segment& segment);
   bool lane_last(std::uint32_t index, const Segment& segment, std::uint64_t hash);
-  [[nodiscard]] bool fits_opening(const SynEntry& entry, const Segment& segment) const;
   bool lane_opens(std::uint32_t entry, const Segment& segment, std::uint64_t hash);
-  bool lane_output(std::uint32_t index);
+  bool lane_output(std::uint32_t index, std::uint32_t flags);
   // acknowledge.cc: what an acceptable ACK does
   void acknowledged(std::uint32_t index, const Segment& segment);
   void fin_acknowledged(std::uint32_t index, const Segment& segment);
@@ -312,7 +311,7 @@ class TcpEngine {
   [[gnu::noinline]] void cookie_arrives(const Segment& segment, std::uint64_t hash, TcpListener& listener);
   [[nodiscard]] std::int64_t wall_ms() const { return now_.as_ms() + config_.wall_clock_offset_ms; }
   void forget_handshakes(std::size_t listener);
-  void abort_handshakes();
+  [[gnu::noinline]] void abort_handshakes();
   // recovery.cc: what an ACK says of the segments in flight
   [[gnu::noinline, nodiscard]] RecoveryState* recording(std::uint32_t index);
   [[nodiscard]] std::uint32_t pipe(std::uint32_t index);
@@ -383,7 +382,7 @@ class TcpEngine {
   template <class Entry>
   void time_wait_ack(const Entry& entry);
   // output.cc
-  void output_one(std::uint32_t index);
+  [[gnu::noinline]] void output_one(std::uint32_t index);
   void output_data(std::uint32_t index);
   void send_new_data(std::uint32_t index);
   void send_paced(std::uint32_t index);
@@ -436,8 +435,7 @@ class TcpEngine {
   Instant start_;
   Instant now_;
   Tick tick_ = 0;
-  std::uint32_t now_us_ = 0;
-  std::uint32_t now_ms_ = 0;
+  std::uint32_t now_us_ = 0, now_ms_ = 0;
   std::uint8_t receive_shift_ = 0;
   ConnectionSettings default_settings_;
 
@@ -466,6 +464,7 @@ class TcpEngine {
   TimeWaitStore<TimeWaitEntry6> time_wait6_;
   SynCache syn_;
   PassiveOpens passive_;
+  LaneFacts lane_facts_;
   SynCookies cookies_;
   SynHashes syn_hashes_;
   LastCookie last_cookie_;
@@ -474,8 +473,9 @@ class TcpEngine {
   std::size_t n_listeners_ = 0;
   Published<bool> draining_{false};
 
-  /// Dead connections whose kClosed is still to be told, oldest first, and those that finish() may free.
-  std::uint32_t dying_head_ = kNone, dying_tail_ = kNone, dead_head_ = kNone;
+  /// Dead connections whose kClosed is still to be told, oldest first, where the next goes, and what finish() may free.
+  std::uint32_t dying_head_ = kNone, *dying_link_ = &dying_head_;
+  std::uint32_t dead_head_ = kNone;
   Tick limit_window_ = 0;
   bool limits_running_ = false, resume_allowed_ = false;
   std::array<AnswerMark, kAnswerMarks> answer_marks_{};

@@ -28,6 +28,46 @@ constexpr StateSet kLaneStates = bit(TcpState::kEstablished) | bit(TcpState::kFi
 constexpr std::uint32_t kNotInLane =
     kTcbSynUnacked | kTcbFinAhead | kTcbInRecovery | kTcbAbort | kTcbDetached | kTcbDead;
 
+/// What a usual segment says beside its numbers; `flags_and_window` as SegmentOut has it, `rest` the length with the
+/// code point in the upper octet. Fields that lie together become one store.
+inline void fill_usual(SegmentOut& out, std::uint32_t flags_and_window, std::uint32_t options, std::uint32_t rest) {
+  const std::uint32_t fourth = flags_and_window | options << 24;
+  out.window = static_cast<std::uint16_t>(fourth);
+  out.flags = static_cast<std::uint8_t>(fourth >> 16);
+  out.options = static_cast<std::uint8_t>(fourth >> 24);
+  out.payload_len = static_cast<std::uint16_t>(rest);
+  out.ecn = static_cast<std::uint8_t>(rest >> 16);
+  out.dscp = static_cast<std::uint8_t>(rest >> 24);
+  out.mss = 0;
+  out.window_scale = 0;
+  out.sack_count = 0;
+  out.urgent = 0;
+  out.user_timeout = 0;
+}
+
+// What a handshake's end needs when something is not as usual, kept out of its straight line.
+
+/// The windows and the timeout it begins with; returns TcbCold::ack_mode.
+[[gnu::noinline]] std::uint32_t first_windows(TcbCold& cold, std::uint16_t mss, std::uint32_t rtt_us,
+                                              const TcpConfig& tcp) {
+  cold.cwnd = initial_window(mss, tcp);
+  cold.ack_mode = 0;
+  ack_quickly(mss, cold, tcp);
+  rtt_reset(cold, tcp);
+  rtt_sample(cold, rtt_us, tcp);
+  return cold.ack_mode;
+}
+
+[[gnu::noinline]] bool room_for(const ChunkPool& chunks, std::uint32_t len, std::uint32_t promised) {
+  return len == 0 || chunks.may_take(ChunkPool::Share::kDelivery, blocks_for(len), promised);
+}
+
+[[gnu::noinline]] bool take_room_of(TcpListener& listener) {
+  if (!listener.has_room()) return false;
+  listener.take_room();
+  return true;
+}
+
 }  // namespace
 
 /// Whether the segment needs no more than the lane does. Reads all parts of the TCB, changes nothing.
@@ -70,13 +110,19 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
     return false;
   if ((segment.flags & ~kPsh) != (kAck | kFin) || segment.payload_len != 0 || segment.ecn == 3) [[unlikely]]
     return false;
-  const unsigned options = (flags & kTcbTimestamps) != 0 ? unsigned{kOptTimestamps} : 0u;
-  if ((segment.options & (kOptTimestamps | kOptUserTimeout)) != options || segment.sack_count != 0) [[unlikely]]
+  const std::uint32_t options = flags & kTcbTimestamps;
+  if ((((segment.options & (kOptTimestamps | kOptUserTimeout)) ^ options) | segment.sack_count) != 0) [[unlikely]]
     return false;
   const SeqNum fin = hot.rcv_nxt;
-  if (segment.seq != fin || segment.ack != hot.snd_max) [[unlikely]]
+  const SeqNum ack = segment.ack;
+  if (segment.seq != fin || ack != hot.snd_max) [[unlikely]]
     return false;
   if (cold.extra != kNone || ((cold.timers & kTimerPersist) | cold.retransmits) != 0) [[unlikely]]
+    return false;
+  // The whole buffer is what advertise_window() comes to, unless more has been offered.
+  const LaneFacts::Window& window = lane_facts_.whole_window(flags);
+  const std::int32_t offered = hot.rcv_adv - fin;
+  if (static_cast<std::uint32_t>(offered) - 1 >= window.octets) [[unlikely]]
     return false;
   TcbWork& work = work_of(hot);
   if ((work.rx_head & work.reassembly_head) != kNone) [[unlikely]]
@@ -88,20 +134,21 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
     // RFC 7323 4.3 (3).
     if (fin <= work.last_ack_sent) ts_recent = segment.ts_value;
   }
-  // The whole buffer is what advertise_window() comes to, unless more has been offered.
-  const std::uint32_t window = hot.window_field(default_settings_.receive_buffer_bytes);
-  const std::int32_t offered = hot.rcv_adv - fin;
-  if (offered <= 0 || static_cast<std::uint32_t>(offered) > window << hot.receive_shift()) [[unlikely]]
-    return false;
 
-  const std::uint8_t dscp = default_settings_.dscp;
-  const bool continued = (flags & (kTcbTimestamps | kTcbForeignTimestamps)) == kTcbTimestamps;
-  const TimeWaitState state{segment.ack, fin + 1, ts_recent, 0, TimeWaitState::word_of(dscp, continued)};
-  const std::uint32_t ref = (flags & kTcbV6) == 0 ? add_time_wait(time_wait4_, RefKind::kTimeWait4, segment.key, state)
-                                                  : add_time_wait(time_wait6_, RefKind::kTimeWait6, segment.key, state);
+  // Timestamps go on in TIME-WAIT, unless they are another node's.
+  static_assert(kTcbTimestamps << 28 == TimeWaitState::kTimestamps);
+  std::uint32_t word = options << 28 | lane_facts_.time_wait_word;
+  if ((flags & kTcbForeignTimestamps) != 0) [[unlikely]]
+    word = lane_facts_.time_wait_word;
+  const TimeWaitState state{ack, fin + 1, ts_recent, 0, word};
+  std::uint32_t ref;
+  if ((flags & kTcbV6) == 0) [[likely]] {
+    ref = add_time_wait(time_wait4_, RefKind::kTimeWait4, segment.key, state);
+  } else {
+    ref = add_time_wait(time_wait6_, RefKind::kTimeWait6, segment.key, state);
+  }
   if (ref == kNone) [[unlikely]]
     return false;
-  ++lane_segments_;
   table_.replace(hash, make_ref(RefKind::kTcb, index), ref);
 
   TxIntent& intent = intents_.next();
@@ -109,28 +156,22 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
   intent.tcb = index;
   intent.chunk = kNone;
   SegmentOut& out = intent.segment;
-  out.seq = segment.ack;
+  out.seq = ack;
   out.ack = fin + 1;
-  out.window = static_cast<std::uint16_t>(window);
-  out.flags = kAck;
-  out.options = static_cast<std::uint8_t>(options);
-  out.sack_count = 0;
-  out.payload_len = 0;
-  out.ecn = 0;
-  out.dscp = dscp;
-  out.urgent = 0;
+  fill_usual(out, window.flags_and_window, options, lane_facts_.dscp_word);
   if (options != 0) {
     out.ts_value = now_ms_ + cold.ts_offset;
     out.ts_echo = ts_recent;
   }
-  counters_.add(TcpCounter::kSegmentsOut);
   intents_.push();
+  counters_.add(TcpCounter::kSegmentsOut);
 
-  transition(hot, TcpState::kFinWait1, TcpState::kTimeWait);
-  wheel_.cancel(index);
   cold.timers = 0;
   cold.close_reason = static_cast<std::uint8_t>(CloseReason::kNormal);
   hot.flags = flags | kTcbFinReceived | kTcbDetached | kTcbDead;
+  transition(hot, TcpState::kFinWait1, TcpState::kTimeWait);
+  wheel_.cancel(index);
+  ++lane_segments_;
   counters_.add(TcpCounter::kClosedNormal);
   add_dying(index, work);
   return true;
@@ -182,77 +223,50 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
   return true;
 }
 
-/// Whether the ACK of a handshake needs no more than the lane does: neither SYN nor SYN-ACK had to be repeated, what
-/// comes with it lies in the window from its left edge on, and there is room for all of it. Each refusal is marked: of
-/// so many in a row the compiler would conclude that nothing ever gets past them.
-inline bool TcpEngine::fits_opening(const SynEntry& entry, const Segment& segment) const {
-  const SynOptions options = entry.options;
-  const std::uint32_t len = segment.payload_len;
-  if ((segment.flags & ~kPsh) != kAck || segment.ecn == kEcnCe || segment.sack_count != 0) [[unlikely]]
-    return false;
-  if (segment.seq != entry.rcv_nxt() || segment.ack != entry.iss + 1 || len > passive_.syn_window()) [[unlikely]]
-    return false;
-  if (entry.retransmits != 0 || options.has(kSynAnsweredTwice)) [[unlikely]]
-    return false;
-  if ((segment.options & (kOptTimestamps | kOptUserTimeout)) != (options.flags & kSynTimestamps)) [[unlikely]]
-    return false;
-  if (options.has(kSynTimestamps) && timestamp_before(segment.ts_value, options.ts_recent)) [[unlikely]]
-    return false;
-  if (!listeners_[entry.listener].has_room() || path_mtus_.learnt() || works_.scarce()) [[unlikely]]
-    return false;
-  if (len > 0 && !chunks_.may_take(ChunkPool::Share::kDelivery, blocks_for(len), promised_blocks_)) [[unlikely]]
-    return false;
-  if (pool_.in_use() == pool_.capacity()) [[unlikely]]
-    return false;
-  return !options.has(kSynV6) || pool_v6_.in_use() < pool_v6_.capacity();
-}
-
 /// The ACK that ends a passive open's handshake, mostly with the request in it: from the entry straight to a Tcb in
-/// ESTABLISHED. What promote() and 3.10.7.4 do here, and nothing else; each field is stored once.
+/// ESTABLISHED. What promote() and 3.10.7.4 do here, and nothing else; each field is stored once. It needs that neither
+/// SYN nor SYN-ACK had to be repeated, that what comes with the ACK lies in the window from its left edge on, and that
+/// there is room for all of it. Each refusal is marked: of so many in a row the compiler would conclude that nothing
+/// ever gets past them.
 [[gnu::flatten]] bool TcpEngine::lane_opens(std::uint32_t i, const Segment& segment, std::uint64_t hash) {
   const SynEntry& entry = syn_[i];
-  if (!passive_.lane() || !fits_opening(entry, segment)) [[unlikely]]
-    return false;
   const TcpConfig& tcp = config_.tcp;
-  const SynOptions options = entry.options;
-  const std::uint32_t len = segment.payload_len;
-  const std::uint16_t mss = options.mss;
+  const std::uint32_t options = entry.options.flags;
+  if ((segment.flags & ~kPsh) != kAck || segment.ecn == kEcnCe) [[unlikely]]
+    return false;
+  if ((((segment.options & (kOptTimestamps | kOptUserTimeout)) ^ (options & kSynTimestamps)) | segment.sack_count) != 0)
+      [[unlikely]]
+    return false;
+  const SeqNum seq = segment.seq;
+  const SeqNum ack = segment.ack;
+  if (seq != entry.rcv_nxt() || ack != entry.iss + 1 || segment.payload_len > passive_.syn_window()) [[unlikely]]
+    return false;
+  if ((entry.retransmits | (options & kSynAnsweredTwice)) != 0) [[unlikely]]
+    return false;
+  if ((options & kSynTimestamps) != 0 && timestamp_before(segment.ts_value, entry.options.ts_recent)) [[unlikely]]
+    return false;
+  if (!passive_.lane() || path_mtus_.learnt() || works_.scarce()) [[unlikely]]
+    return false;
+  if (!chunks_.plenty(blocks_for(segment.payload_len), promised_blocks_) &&
+      !room_for(chunks_, segment.payload_len, promised_blocks_)) [[unlikely]]
+    return false;
+  if ((options & kSynV6) != 0 && pool_v6_.in_use() == pool_v6_.capacity()) [[unlikely]]
+    return false;
   TcpListener& listener = listeners_[entry.listener];
-  listener.take_room();
-  --listener.syn_received;
-  const std::uint32_t index = pool_.allocate();
-  const std::uint32_t block = works_.allocate_of_many(index);
-
-  TcbCold& cold = cold_[index];
-  cold.rtt_start_us = entry.sent_us;
-  rtt_reset(cold, tcp);
-  rtt_sample(cold, now_us_ - entry.sent_us, tcp);
-  cold.cwnd = initial_window(mss, tcp);
-  cold.ssthresh = kFirstSsthresh;
-  cold.recover = segment.ack - 1;
-  cold.snd_wl1 = segment.seq;
-  const unsigned shift = options.has(kSynWindowScale) ? options.send_shift : 0u;
-  const std::uint32_t snd_wnd = std::uint32_t{segment.window} << shift;
-  cold.max_snd_wnd = std::max<std::uint32_t>(entry.window, snd_wnd);
-  const bool timestamps = options.has(kSynTimestamps);
-  cold.ts_recent = timestamps ? segment.ts_value : 0;
-  cold.ts_recent_age = timestamps ? timestamp_age(now_ms_) : std::uint16_t{0};
-  cold.ts_offset = entry.ts_offset;
-  cold.last_heard_tick = tick_;
-  cold.life_tick = 0;
-  cold.extra = kNone;
-  cold.timers = cold.retransmits = cold.duplicate_acks = cold.probes = cold.close_reason = 0;
-  cold.ack_mode = passive_.first_ack_mode(mss, tcp);
-  std::uint32_t flags = kTcbAnnounced | (options.flags & kSynFlagsOfTcb);
-  bool ack_later = false;
-  if (len > 0) [[likely]] {
-    flags |= kTcbReadPending | kTcbDirty;
-    ack_later = !ack_now(len, mss, cold, tcp) && !default_settings_.quick_ack;
-    if (!ack_later) flags |= kTcbAckNow;
+  if (listener.accept_room != kUnlimitedRoom || listener.shared_room != nullptr) [[unlikely]] {
+    if (pool_.in_use() == pool_.capacity() || !take_room_of(listener)) return false;
   }
+  const std::uint32_t index = pool_.allocate();
+  if (index == kNone) [[unlikely]]
+    return false;
 
+  const std::uint32_t block = works_.allocate_of_many(index, seq);
+  --listener.syn_received;
   TcbHot& hot = hot_[index];
-  if (options.has(kSynV6)) [[unlikely]] {
+  hot.work = block;
+  hot.service = listener.service;
+  hot.listener = entry.listener;
+  if ((options & kSynV6) != 0) [[unlikely]] {
     const std::uint32_t pair = pool_v6_.allocate();
     pairs_[pair].set(segment.key);
     hot.local_address = pair;
@@ -262,145 +276,223 @@ inline bool TcpEngine::fits_opening(const SynEntry& entry, const Segment& segmen
     hot.remote_address = segment.key.remote.v4_value();
   }
   hot.ports = entry.ports;
-  const ConnectionId id{index, hot.generation + 1};  // odd: in use
-  hot.generation = id.generation;
-  hot.work = block;
-  works_[block].last_ack_sent = segment.seq;
-  hot.window_shifts =
-      options.has(kSynWindowScale) ? static_cast<std::uint8_t>((shift << 4) | receive_shift_) : std::uint8_t{0};
-  hot.mss = mss;
-  hot.snd_una = hot.snd_nxt = hot.snd_max = segment.ack;
+  hot.state = TcpState::kEstablished;
+  std::uint32_t snd_wnd = segment.window;
+  std::uint32_t shifts = 0;
+  if ((options & kSynWindowScale) != 0) [[likely]] {
+    const std::uint32_t shift = entry.options.send_shift;
+    snd_wnd <<= shift;
+    shifts = shift << 4 | receive_shift_;
+  }
+  hot.window_shifts = static_cast<std::uint8_t>(shifts);
+  hot.snd_una = hot.snd_nxt = hot.snd_max = ack;
   hot.snd_wnd = snd_wnd;
-  hot.rcv_nxt = segment.seq + len;
-  hot.rcv_adv = segment.seq + passive_.syn_window();
+  hot.rcv_nxt = seq + segment.payload_len;
+  hot.rcv_adv = seq + passive_.syn_window();
+  hot.generation = hot.generation + 1;  // odd: in use
   hot.user = 0;
   hot.path = 0;
-  const std::uint8_t service = listener.service;
-  hot.service = service;
-  hot.listener = entry.listener;
-  hot.flags = flags;
-  hot.state = TcpState::kEstablished;
 
-  table_.replace(hash, make_ref(RefKind::kSyn, i), make_ref(RefKind::kTcb, index));
-  syn_.remove_armed(i);
+  TcbCold& cold = cold_[index];
+  cold.max_snd_wnd = std::max<std::uint32_t>(entry.window, snd_wnd);
+  cold.recover = ack - 1;
+  cold.snd_wl1 = seq;
+  // Absent options read as zero, and what belongs to timestamps counts with their flag alone.
+  cold.ts_recent = segment.ts_value;
+  cold.ts_offset = entry.ts_offset;
+  cold.last_heard_tick = tick_;
+  cold.ts_recent_age = timestamp_age(now_ms_);
+  cold.close_reason = 0;
+  cold.ssthresh = kFirstSsthresh;
+  cold.life_tick = 0;
+  cold.extra = kNone;
+  cold.timers = cold.retransmits = cold.duplicate_acks = cold.probes = 0;
+  const std::uint32_t mss = entry.options.mss;
+  hot.mss = entry.options.mss;
+  const std::uint32_t sent_us = entry.sent_us;
+  cold.rtt_start_us = sent_us;
+  const std::uint32_t rtt_us = std::max(now_us_ - sent_us, 1u);
+  std::uint32_t ack_mode = lane_facts_.first_quick_acks;
+  if (mss <= lane_facts_.usual_mss && rtt_us <= lane_facts_.usual_rtt_us) [[likely]] {
+    cold.cwnd = lane_facts_.first_segments * mss;
+    // RFC 6298 (2.2).
+    cold.srtt_us = rtt_us;
+    cold.rttvar_us = rtt_us / 2;
+    cold.rto_ms = rtt_us / 1000 + tcp.rto_min_ms;
+  } else {
+    ack_mode = first_windows(cold, entry.options.mss, rtt_us, tcp);
+  }
+  std::uint32_t flags = kTcbAnnounced | (options & kSynFlagsOfTcb);
+  const std::uint32_t len = segment.payload_len;
+  if (len > 0) [[likely]] {
+    flags |= kTcbReadPending | kTcbDirty | kTcbAckNow;
+    // As ack_now() says of the first data.
+    if ((ack_mode & kAckQuickMask) == 0 && tcp.delayed_ack_ms != 0 && len <= mss && !default_settings_.quick_ack)
+        [[unlikely]] {
+      arm(index, kTimerDelayedAck, tick_ + tcp.delayed_ack_ms);
+      flags &= ~kTcbAckNow;
+    }
+    ack_mode |= kAckAnswerable;
+  }
+  hot.flags = flags;
+  cold.ack_mode = static_cast<std::uint8_t>(ack_mode);
+
   count_arrow(TcpState::kSynReceived, TcpState::kEstablished);
   --in_state_[static_cast<std::size_t>(TcpState::kSynReceived)];
   ++in_state_[static_cast<std::size_t>(TcpState::kEstablished)];
   ++lane_segments_;
   counters_.add(TcpCounter::kAccepted);
-  if (options.has(kSynEcn)) counters_.add(TcpCounter::kEcnConnections);
+  if ((options & kSynEcn) != 0) [[unlikely]]
+    counters_.add(TcpCounter::kEcnConnections);
+  table_.replace(hash, make_ref(RefKind::kSyn, i), make_ref(RefKind::kTcb, index));
+  syn_.remove_armed(i);
   if (default_settings_.keepalive) [[unlikely]]
     arm_life(index);
-  Event* const events = new_events(len > 0 ? 2 : 1);
+  Event* const events = new_events(2);
+  const ConnectionId id{index, hot.generation};
+  const std::uint8_t service = hot.service;
   events[0] = Event{EventType::kAccepted, CloseReason::kNormal, service, id, 0, {}, 0};
-  if (len == 0) [[unlikely]]
+  if (len == 0) [[unlikely]] {
+    --n_events_;
     return true;
+  }
   events[1] = Event{EventType::kReadable, CloseReason::kNormal, service, id, 0, {segment.payload, len}, 0};
   promised_blocks_ += blocks_for(len);
   counters_.add(TcpCounter::kDataOctetsIn, len);
   dirty_.push(index);
-  if (ack_later) [[unlikely]]
-    arm(index, kTimerDelayedAck, tick_ + tcp.delayed_ack_ms);
   return true;
 }
 
 /// Nothing is in flight, nothing was lost, and all that is queued, with our FIN if that is next, fits one segment and
-/// every window: the answer of a short connection. What output.cc's output_data() and send_next() come to then.
-[[gnu::flatten]] bool TcpEngine::lane_output(std::uint32_t index) {
+/// every window: the answer of a short connection. What output.cc's output_data() and send_next() come to then. `flags`
+/// are the Tcb's, which are written here if it is done.
+[[gnu::always_inline]] inline bool TcpEngine::lane_output(std::uint32_t index, std::uint32_t flags) {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
-  TcbWork& work = work_of(hot);
   constexpr std::uint32_t kNotHere = kTcbAbort | kTcbSynUnacked | kTcbRetransmit | kTcbProbe | kTcbInRecovery |
                                      kTcbFinSent | kTcbSettings | kTcbEcn | kTcbEceDue | kTcbWantWritable;
-  const std::uint32_t flags = hot.flags;
   if ((flags & kNotHere) != 0 || cold.extra != kNone || pacer_.on()) [[unlikely]]
     return false;
   const SeqNum seq = hot.snd_una;
   if (hot.snd_nxt != seq || hot.snd_max != seq) [[unlikely]]
     return false;
+  TcbWork& work = work_of(hot);
   const std::uint32_t len = work.tx_bytes;
-  const std::uint32_t fin = (flags & kTcbFinQueued) != 0 ? 1 : 0;
+  const std::uint32_t fin = flags / kTcbFinQueued & 1;
   const std::uint32_t octets = len + fin;
-  if (octets == 0 || len > hot.mss || octets > std::min(cold.cwnd, hot.snd_wnd)) [[unlikely]]
+  if (octets == 0 || len > hot.mss || octets > cold.cwnd || octets > hot.snd_wnd) [[unlikely]]
     return false;
   if (work.reassembly_head != kNone || (cold.duplicate_acks | cold.retransmits) != 0) [[unlikely]]
     return false;
-  const std::uint32_t unread = work.rx_bytes;
-  if (((flags & kTcbOrphan) != 0 && unread > 0) || (fin == 0 && default_settings_.cork)) [[unlikely]]
-    return false;
+  // idle_ms() beyond the timeout.
   const std::uint32_t rto_ms = cold.rto_ms;
   const Tick since_heard = tick_ - cold.last_heard_tick;
-  // idle_ms() beyond the timeout.
-  if (len > 0 && (since_heard > rto_ms || now_us_ - cold.rtt_start_us >= (std::uint64_t{rto_ms} + 1) * 1000))
-      [[unlikely]]
+  if (since_heard > rto_ms || now_us_ - cold.rtt_start_us >= (std::uint64_t{rto_ms} + 1) * 1000) [[unlikely]]
+    return false;
+  if ((flags & kTcbOrphan) != 0 && work.rx_bytes != 0) [[unlikely]]
     return false;
 
+  // ack_sent(), ack_data_sent() and congestion_note_output().
+  std::uint32_t mode = cold.ack_mode;
   const SeqNum rcv_nxt = hot.rcv_nxt;
-  const unsigned shift = hot.receive_shift();
-  std::uint32_t window = hot.window_field(default_settings_.receive_buffer_bytes);
-  if (unread == 0 && hot.rcv_adv - rcv_nxt <= static_cast<std::int32_t>(window << shift)) [[likely]] {
-    hot.rcv_adv = rcv_nxt + (window << shift);
-  } else {
-    window = advertise_window(index, work);
+  if (work.last_ack_sent != rcv_nxt) [[likely]] {
+    work.last_ack_sent = rcv_nxt;
+    if ((mode & kAckQuickMask) != 0) [[likely]]
+      --mode;
   }
+  if (len > 0) [[likely]] {
+    if ((mode & kAckAnswerable) != 0 && since_heard < config_.tcp.delayed_ack_ms) [[likely]]
+      mode |= kAckPingpong;
+    mode &= ~std::uint32_t{kAckAnswerable};
+  }
+  const std::uint32_t cwnd = cold.cwnd;
+  std::uint32_t limited = 2 * octets > cwnd ? kCwndLimited : 0u;
+  if (cwnd >= cold.ssthresh) [[unlikely]]
+    limited = octets + hot.mss > cwnd ? kCwndLimited : 0u;
+  cold.ack_mode = static_cast<std::uint8_t>((mode & ~std::uint32_t{kCwndLimited}) | limited);
+  // may_probe(), with what is known here, and arm_loss_timer().
+  const std::uint32_t timers = cold.timers & ~unsigned{kTimerDelayedAck};
+  if ((flags & kTcbSack) != 0) [[likely]] {
+    const Tick tick = tick_ + std::min(tail_probe_ms(cold, octets <= hot.mss), rto_ms);
+    cold.timers = static_cast<std::uint8_t>((timers & ~unsigned{kTimersSend}) | kTimerTailProbe);
+    work.retransmit_tick = tick;
+    if (!wheel_.armed(index) || earlier(tick, wheel_.expiry(index))) wheel_.arm(index, tick);
+  } else {
+    cold.timers = static_cast<std::uint8_t>(timers);
+    if ((timers & kTimersSend) == 0) arm(index, kTimerRetransmit, within_user_timeout(index, tick_ + rto_ms));
+  }
+
   TxIntent& intent = intents_.next();
-  if ((flags & kTcbV6) == 0) [[likely]] {
-    const std::uint32_t ports = hot.ports;
-    intent.key = {IpAddress::v4(hot.local_address), IpAddress::v4(hot.remote_address),
-                  static_cast<std::uint16_t>(ports >> 16), static_cast<std::uint16_t>(ports)};
-  } else {
-    intent.key = key_of(index);
-  }
+  SegmentOut& out = intent.segment;
   intent.tcb = index;
   intent.chunk = kNone;
-  const bool timestamps = (flags & kTcbTimestamps) != 0;
-  SegmentOut& out = intent.segment;
   out.seq = seq;
   out.ack = rcv_nxt;
-  out.window = static_cast<std::uint16_t>(window);
-  out.flags = static_cast<std::uint8_t>(kAck | fin * kFin);
-  out.options = timestamps ? kOptTimestamps : 0;
-  out.sack_count = 0;
-  out.payload_len = static_cast<std::uint16_t>(len);
-  out.ecn = 0;
-  out.dscp = default_settings_.dscp;
-  out.urgent = 0;
-  if (timestamps) {
-    out.ts_value = now_ms_ + cold.ts_offset;
-    out.ts_echo = cold.ts_recent;
+  const LaneFacts::Window& whole = lane_facts_.whole_window(flags);
+  std::uint32_t flags_and_window = whole.flags_and_window;
+  if (work.rx_bytes != 0 || hot.rcv_adv - rcv_nxt > static_cast<std::int32_t>(whole.octets)) [[unlikely]] {
+    flags_and_window = (flags_and_window & ~0xffffu) | advertise_window(index, work);
+  } else {
+    hot.rcv_adv = rcv_nxt + whole.octets;
   }
-  if (len > 0) {
-    out.flags |= kPsh;
+  flags_and_window |= fin * (unsigned{kFin} << 16);
+  if (len > 0) [[likely]] {
+    flags_and_window |= unsigned{kPsh} << 16;
     intent.chunk = work.tx_cursor = work.tx_head;
     intent.chunk_offset = 0;
     work.tx_cursor_seq = seq;
     counters_.add(TcpCounter::kDataOctetsOut, len);
   }
-  counters_.add(TcpCounter::kSegmentsOut);
-  intents_.push();
-
+  static_assert(kTcbTimestamps == unsigned{kOptTimestamps});
+  fill_usual(out, flags_and_window, flags & kTcbTimestamps, len | lane_facts_.dscp_word);
   const SeqNum end = seq + octets;
   hot.snd_nxt = hot.snd_max = end;
-  if ((flags & kTcbTiming) == 0) {
+  if ((flags & kTcbTiming) == 0) [[likely]] {
     work.rtt_seq = end;
     cold.rtt_start_us = now_us_;
   }
   hot.flags = (flags & ~kTcbAckNow) | kTcbTiming | fin * kTcbFinSent;
-  ack_sent(hot, cold, work);
-  if (len > 0) ack_data_sent(cold, since_heard, config_.tcp);
-  congestion_note_output(hot, cold, octets, false);
-  // may_probe(), with what is known here, and arm_loss_timer().
-  const auto timers = static_cast<std::uint8_t>(cold.timers & ~kTimerDelayedAck);
-  cold.timers = timers;
-  if ((flags & kTcbSack) != 0) [[likely]] {
-    const Tick tick = tick_ + std::min(tail_probe_ms(cold, octets <= hot.mss), rto_ms);
-    cold.timers = static_cast<std::uint8_t>((timers & ~kTimersSend) | kTimerTailProbe);
-    work.retransmit_tick = tick;
-    if (!wheel_.armed(index) || earlier(tick, wheel_.expiry(index))) wheel_.arm(index, tick);
-  } else if ((timers & kTimersSend) == 0) {
-    arm(index, kTimerRetransmit, within_user_timeout(index, tick_ + rto_ms));
+  if ((flags & kTcbTimestamps) != 0) {
+    out.ts_value = now_ms_ + cold.ts_offset;
+    out.ts_echo = cold.ts_recent;
   }
+  if ((flags & kTcbV6) == 0) [[likely]] {
+    const std::uint32_t ports = hot.ports;
+    intent.key.local = IpAddress::v4(hot.local_address);
+    intent.key.remote = IpAddress::v4(hot.remote_address);
+    intent.key.remote_port = static_cast<std::uint16_t>(ports);
+    intent.key.local_port = static_cast<std::uint16_t>(ports >> 16);
+  } else {
+    intent.key = key_of(index);
+  }
+  counters_.add(TcpCounter::kSegmentsOut);
+  intents_.push();
   return true;
+}
+
+/// Visits every connection that owes something: the lane does nearly all of it.
+[[gnu::flatten]] void TcpEngine::output() {
+  if (abort_handshakes_) {
+    abort_handshakes_ = false;
+    abort_handshakes();
+  }
+  while (!dirty_.empty()) {
+    const std::uint32_t index = dirty_.pop();
+    TcbHot& hot = hot_[index];
+    const std::uint32_t flags = hot.flags & ~kTcbDirty;
+    if ((flags & (kTcbDead | kTcbDetached)) == 0) [[likely]] {
+      if (config_.tcp.lanes && lane_output(index, flags)) [[likely]]
+        continue;
+      hot.flags = flags;
+      output_one(index);
+    } else {
+      hot.flags = flags;
+    }
+  }
+  dirty_.rewind();
+  if (config_.tcp.rest_at_once) [[unlikely]]
+    rest_all();
+  intents_.flush();
 }
 
 }  // namespace tidegate

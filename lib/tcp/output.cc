@@ -32,27 +32,6 @@ std::uint32_t TcpEngine::mss_now(std::uint32_t index) {
   return hot.mss - most;
 }
 
-void TcpEngine::output() {
-  if (abort_handshakes_) {
-    abort_handshakes_ = false;
-    abort_handshakes();
-  }
-  while (!dirty_.empty()) {
-    const std::uint32_t index = dirty_.pop();
-    TcbHot& hot = hot_[index];
-    const std::uint32_t flags = hot.flags;
-    hot.flags = flags & ~kTcbDirty;
-    if ((flags & (kTcbDead | kTcbDetached)) != 0) continue;
-    if (config_.tcp.lanes && lane_output(index)) [[likely]]
-      continue;
-    output_one(index);
-  }
-  dirty_.rewind();
-  if (config_.tcp.rest_at_once) [[unlikely]]
-    rest_all();
-  intents_.flush();
-}
-
 void TcpEngine::output_one(std::uint32_t index) {
   TcbHot& hot = hot_[index];
   // close() with data unread or still coming in says so with an RST (RFC 2525 2.17).

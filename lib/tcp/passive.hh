@@ -9,7 +9,6 @@
 #include <cstdint>
 
 #include "base/siphash.hh"
-#include "tcp/delayed_ack.hh"
 #include "tcp/engine_config.hh"
 #include "tcp/isn.hh"
 #include "tcp/syn_cache.hh"
@@ -42,9 +41,6 @@ class PassiveOpens {
       // Never scaled (RFC 7323 2.2).
       out.window = static_cast<std::uint16_t>(std::min<std::uint32_t>(tcp.receive_buffer_bytes, 65535));
     }
-    quick_mss_ =
-        static_cast<std::uint16_t>(std::min<std::uint32_t>(tcp.receive_buffer_bytes / (2 * kMostQuickAcks), 65535));
-    quick_acks_ = static_cast<std::uint8_t>(std::min<std::uint32_t>(kMostQuickAcks, tcp.quick_acks));
     syn_acks_[0].mss = config.mss_v4;
     syn_acks_[1].mss = config.mss_v6;
   }
@@ -57,14 +53,6 @@ class PassiveOpens {
   [[nodiscard]] SegmentOut& syn_ack(bool v6) { return syn_acks_[v6 ? 1 : 0]; }
   [[nodiscard]] const SegmentOut& syn_ack(bool v6) const { return syn_acks_[v6 ? 1 : 0]; }
   [[nodiscard]] std::uint32_t syn_window() const { return syn_acks_[0].window; }
-  /// As ack_quickly() leaves TcbCold::ack_mode in the beginning.
-  [[nodiscard]] std::uint8_t first_ack_mode(std::uint16_t mss, const TcpConfig& config) const {
-    if (mss <= quick_mss_) [[likely]]
-      return quick_acks_;
-    TcbCold cold{};
-    ack_quickly(mss, cold, config);
-    return cold.ack_mode;
-  }
   void set_now(Instant now) { clock_ = initial_clock(now); }
   [[nodiscard]] InitialNumbers numbers(const FlowKey& flow) const { return initial_numbers(secret_(flow), clock_); }
 
@@ -97,9 +85,6 @@ class PassiveOpens {
   std::uint32_t clock_ = 0;
   std::uint8_t options_ = 0;
   bool lane_ = false;
-  /// Up to this MSS there are so many quick ACKs.
-  std::uint16_t quick_mss_ = 0;
-  std::uint8_t quick_acks_ = 0;
   std::array<SegmentOut, 2> syn_acks_{};
 };
 

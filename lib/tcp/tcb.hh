@@ -147,37 +147,39 @@ enum TcbTimer : std::uint8_t {
 };
 
 struct alignas(64) TcbCold {
-  // Congestion control and loss recovery (RFC 5681, RFC 6582), octets.
+  // Congestion window (RFC 5681), octets. Round-trip time (RFC 6298): smoothed and variance in us, RTO in ms; when the
+  // segment timed last was sent.
   std::uint32_t cwnd;
-  std::uint32_t ssthresh;
-  SeqNum recover;
-  // Round-trip time (RFC 6298): smoothed and variance in us, RTO in ms; when the segment timed last was sent.
   std::uint32_t srtt_us;
   std::uint32_t rttvar_us;
   std::uint32_t rto_ms;
   std::uint32_t rtt_start_us;
+  /// Loss recovery (RFC 6582).
+  SeqNum recover;
   /// SND.WL2 needs no place: an ACK below SND.UNA never gets as far as SND.WND, and it lies nowhere else.
   SeqNum snd_wl1;
-  // --- 32
   std::uint32_t max_snd_wnd;
+  // --- 32
   // Timestamps (RFC 7323); `ts_recent_age` is when ts_recent came, in units of 65,536 ms.
   std::uint32_t ts_recent;
   std::uint32_t ts_offset;
   std::uint32_t last_heard_tick;
+  std::uint16_t ts_recent_age;
+  /// Quick ACKs left, AckMode bits (delayed_ack.hh), and kCwndLimited (congestion.hh).
+  std::uint8_t ack_mode;
+  /// CloseReason of a dead connection.
+  std::uint8_t close_reason;
+  // --- 48. What is the same in every new connection.
+  std::uint32_t ssthresh;
   /// Valid with kTimerLife.
   std::uint32_t life_tick;
   /// Its TcbExtra (extra.hh), or kNone.
   std::uint32_t extra;
-  std::uint16_t ts_recent_age;
   /// Which deadlines run (TcbTimer).
   std::uint8_t timers;
   std::uint8_t retransmits;
   std::uint8_t duplicate_acks;
   std::uint8_t probes;
-  /// Quick ACKs left, AckMode bits (delayed_ack.hh), and kCwndLimited (congestion.hh).
-  std::uint8_t ack_mode;
-  /// CloseReason of a dead connection.
-  std::uint8_t close_reason;
 };
 static_assert(sizeof(TcbCold) == 64);
 

@@ -308,21 +308,24 @@ void TcpEngine::offer(std::uint32_t index) {
 
 void TcpEngine::after_delivery(std::span<Event> events) {
   for (const Event& event : events) {
-    const std::uint32_t index = event.connection.index;
     if (event.type == EventType::kReadable) {
+      const std::uint32_t index = event.connection.index;
       TcbHot& hot = hot_[index];
       const std::uint32_t flags = hot.flags;
       constexpr std::uint32_t kAnswered = kTcbOrphan | kTcbDirty;
       if ((flags & (kAnswered | kTcbDetached | kTcbDead)) == kAnswered && event.consumed >= event.data.size() &&
-          hot.generation == event.connection.generation && work_of(hot).rx_head == kNone) {
+          hot.generation == event.connection.generation && work_of(hot).rx_head == kNone) [[likely]] {
         // All was taken where it came in, and the connection is closed: nobody is to be told of anything.
         hot.flags = flags & ~kTcbReadPending;
       } else if (alive(event.connection)) {
         settle_readable(index, event);
       }
-    } else if (event.type == EventType::kWritable && alive(event.connection)) {
-      const TcbHot& hot = hot_[index];
-      if (work_or_rest(index).rx_head != kNone && !hot.has(kTcbReadPending | kTcbOrphan)) offer(index);
+    } else if (event.type == EventType::kWritable) [[unlikely]] {
+      const std::uint32_t index = event.connection.index;
+      if (alive(event.connection) && work_or_rest(index).rx_head != kNone &&
+          !hot_[index].has(kTcbReadPending | kTcbOrphan)) {
+        offer(index);
+      }
     }
   }
   promised_blocks_ = 0;

@@ -86,11 +86,13 @@ class WorkPool {
     return allocate_of_many(owner);
   }
   /// The same for one who knows that they are not scarce().
-  [[nodiscard]] std::uint32_t allocate_of_many(std::uint32_t owner) {
+  [[nodiscard]] std::uint32_t allocate_of_many(std::uint32_t owner, SeqNum last_ack_sent = SeqNum{}) {
     const std::uint32_t i = enough_ ? owner : pool_.allocate();
     TG_DCHECK(i != kNone);
     ++in_use_;
-    blocks_[i].begin(owner);
+    TcbWork& block = blocks_[i];
+    block.last_ack_sent = last_ack_sent;
+    block.begin(owner);
     return i;
   }
   void free(std::uint32_t i) {

@@ -37,7 +37,10 @@ TcpEngineConfig random_config(Rng& rng) {
   tcp.ecn = rng.below(4) == 0 ? TcpConfig::Ecn::kOff : TcpConfig::Ecn::kPassive;
   tcp.receive_buffer_bytes = rng.below(4) == 0 ? 3000 : rng.below(2) == 0 ? 65535 : 1'000'000;
   tcp.rto_min_ms = rng.below(4) == 0 ? 1 : 200;
+  tcp.rto_max_ms = rng.below(4) == 0 ? 250 : 60'000;
+  tcp.initial_window_segments = rng.below(4) == 0 ? 4 : 10;
   tcp.user_timeout_option = rng.below(4) == 0;
+  config.mss_v4 = rng.below(4) == 0 ? 8960 : 1460;
   config.connections = kPlaces;
   config.connections_v6 = rng.below(2) == 0 ? 1 : kPlaces;
   config.time_wait = config.time_wait_v6 = config.syn_received = 8;
@@ -104,16 +107,19 @@ class Twin {
       if ((hot.generation & 1u) == 0) continue;
       const TcbCold& cold = engine_->cold({i, hot.generation});
       const TcbWork& work = engine_->work_or_rest(i);
+      // Of a connection without timestamps nobody looks at theirs.
+      const bool timestamps = hot.has(kTcbTimestamps);
+      const std::uint32_t ts_recent = timestamps ? cold.ts_recent : 0;
+      const std::uint16_t ts_recent_age = timestamps ? cold.ts_recent_age : std::uint16_t{0};
       n.insert(n.end(),
                {hot.local_address, hot.remote_address, hot.ports, hot.window_shifts, hot.mss, hot.snd_una.value(),
                 hot.snd_nxt.value(), hot.snd_max.value(), hot.snd_wnd, hot.rcv_nxt.value(), hot.rcv_adv.value(),
                 hot.work, hot.user, hot.flags, hot.path, hot.service, hot.listener});
-      n.insert(n.end(),
-               {cold.cwnd,        cold.ssthresh,        cold.recover.value(), cold.srtt_us,     cold.rttvar_us,
-                cold.rto_ms,      cold.rtt_start_us,    cold.snd_wl1.value(), cold.max_snd_wnd, cold.ts_recent,
-                cold.ts_offset,   cold.last_heard_tick, cold.life_tick,       cold.extra,       cold.ts_recent_age,
-                cold.timers,      cold.retransmits,     cold.duplicate_acks,  cold.probes,      cold.ack_mode,
-                cold.close_reason});
+      n.insert(n.end(), {cold.cwnd,        cold.ssthresh,        cold.recover.value(), cold.srtt_us,     cold.rttvar_us,
+                         cold.rto_ms,      cold.rtt_start_us,    cold.snd_wl1.value(), cold.max_snd_wnd, ts_recent,
+                         cold.ts_offset,   cold.last_heard_tick, cold.life_tick,       cold.extra,       ts_recent_age,
+                         cold.timers,      cold.retransmits,     cold.duplicate_acks,  cold.probes,      cold.ack_mode,
+                         cold.close_reason});
       n.insert(n.end(), {work.rx_bytes, work.tx_bytes, work.tx_head, work.rx_head, work.reassembly_head,
                          work.last_ack_sent.value(), work.owner, work.reassembly_chunks});
       if ((cold.timers & kTimerDelayedAck) != 0) n.push_back(work.delayed_ack_tick);
