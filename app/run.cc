@@ -197,8 +197,8 @@ Result<Summary> run_load(Session& session, const std::string& command, std::uint
   if (const auto started = runtime.start_devices(); !started) return started.error();
   if (const auto there = await_peers(session, output); !there) return there.error();
   if (const auto started = runtime.start(); !started) return started.error();
-  session.describe(output);
   const Snapshot first = take_snapshot(runtime, clients);
+  session.describe(output);
   Snapshot before = first;
   Duration next_line = Duration::seconds(1);
   std::optional<Instant> launches_ended;

@@ -63,10 +63,12 @@ class TscClock {
         measure_ns_ = kReanchorNs / 10;
       }
     }
+    // Work the error off within 100 ms, at most 5% faster or slower. Who comes less often, as a worker that sleeps or
+    // gets no CPU does, keeps this pace as long again: within 100 ms it would go past the mark, each time further.
+    const auto since = static_cast<double>(tsc - base_tsc_) * rate_;
+    const double slew = std::clamp(static_cast<double>(error) / std::max(1e8, 2 * since), -0.05, 0.05);
     base_tsc_ = tsc;
     base_ns_ = shown;
-    // Work the error off within 100 ms, at most 5% faster or slower.
-    const double slew = std::clamp(static_cast<double>(error) / 1e8, -0.05, 0.05);
     set_scale(rate_ * (1.0 + slew));
   }
 

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include <atomic>
 #include <thread>
 #include <vector>
 
@@ -47,11 +48,16 @@ TEST(PopulatorTest, ItsOwnerMayWriteMeanwhile) {
   PageResource pages;
   FixedArray<std::uint8_t> array(16 * kMiB, &pages);
   Populator populator(pages.regions());
+  std::atomic<bool> over = false;
   std::thread populating([&] {
     while (populator.step(1) == Populator::State::kMore) {
     }
+    over = true;
   });
-  for (std::size_t at = 0; at < array.size(); at += 1000) array[at] = static_cast<std::uint8_t>(at / 1000);
+  // Once at least, and for as long as it goes on.
+  do {
+    for (std::size_t at = 0; at < array.size(); at += 1000) array[at] = static_cast<std::uint8_t>(at / 1000);
+  } while (!over);
   populating.join();
   for (std::size_t at = 0; at < array.size(); at += 1000) {
     ASSERT_EQ(array[at], static_cast<std::uint8_t>(at / 1000));

@@ -29,9 +29,9 @@ std::vector<ResidentMemory::Part> parts_of(const PageResource& pages, std::funct
   return {{std::vector<MemoryRegion>(pages.regions().begin(), pages.regions().end()), -1, std::move(used)}};
 }
 
-/// The first line of news within ten seconds.
+/// The first line of news within a minute.
 std::string wait_for_news(ResidentMemory& memory) {
-  for (int i = 0; i < 1000; ++i) {
+  for (int i = 0; i < 6000; ++i) {
     if (const std::vector<std::string> news = memory.news(); !news.empty()) return news.front();
     usleep(10'000);
   }
@@ -39,7 +39,7 @@ std::string wait_for_news(ResidentMemory& memory) {
 }
 
 bool wait_for_bytes(const ResidentMemory& memory, std::size_t bytes) {
-  for (int i = 0; i < 1000 && memory.populated_bytes() < bytes; ++i) usleep(10'000);
+  for (int i = 0; i < 6000 && memory.populated_bytes() < bytes; ++i) usleep(10'000);
   return memory.populated_bytes() >= bytes;
 }
 
@@ -61,26 +61,39 @@ TEST(ResidentMemory, StaysAheadOfWhatIsInUse) {
   EXPECT_EQ(memory.bytes(), 1024 * kMiB);
 }
 
-std::atomic<std::int64_t> kept_waiting_ns = 0;
+/// What passed while it did not work: in slices whose CPU others had, in the shortest of sleeps, and between slices.
+struct Waits {
+  std::atomic<std::int64_t> in_slices = 0;
+  std::atomic<std::int64_t> of_a_moment = 0;
+  std::atomic<std::int64_t> between_slices = 0;
+  std::atomic<std::int64_t> slice_ended = 0;
+};
+Waits waits;
 
 /// A slice whose CPU others have: it takes time, and none of it is the thread's.
 int wait_for_the_cpu(void*, std::size_t, int) {
-  const std::int64_t before = monotonic_ns();
+  const std::int64_t begun = monotonic_ns();
+  if (const std::int64_t ended = waits.slice_ended; ended != 0) waits.between_slices += begun - ended;
   usleep(5'000);
-  kept_waiting_ns += monotonic_ns() - before;
+  const std::int64_t waited = monotonic_ns();
+  waits.in_slices += waited - begun;
+  usleep(1);
+  waits.of_a_moment += monotonic_ns() - waited;
+  waits.slice_ended = monotonic_ns();
   return 0;
 }
 
-/// The thread rests as long as it worked. Were waiting work, beside a spinning worker it would take twice the time.
+/// The thread rests as long as it worked. Were waiting work, beside a spinning worker it would take twice the time. How
+/// late it gets the CPU after its rest is the machine's affair, and no more than after any other sleep.
 TEST(ResidentMemory, WaitingForTheCpuIsNoWorkToRestFrom) {
   PageResource pages;
-  FixedArray<std::uint8_t> array(200 * kMiB, &pages);
+  FixedArray<std::uint8_t> array(300 * kMiB, &pages);
   ResidentMemory memory(parts_of(pages, nullptr), {}, &wait_for_the_cpu);
   memory.ahead();
-  const std::int64_t from = monotonic_ns();
-  const std::int64_t waited = kept_waiting_ns;
-  EXPECT_TRUE(wait_for_bytes(memory, 200 * kMiB));
-  EXPECT_LT(monotonic_ns() - from, (kept_waiting_ns - waited) * 8 / 5);
+  waits.in_slices = waits.of_a_moment = waits.between_slices = waits.slice_ended = 0;
+  EXPECT_TRUE(wait_for_bytes(memory, 300 * kMiB));
+  EXPECT_GE(waits.in_slices, 100 * 5'000'000) << "most slices came after the start";
+  EXPECT_LT(waits.between_slices, waits.of_a_moment + waits.in_slices * 3 / 5);
 }
 
 int short_of_something(void*, std::size_t, int) {
@@ -95,10 +108,13 @@ TEST(ResidentMemory, AKernelShortOfSomethingIsGivenTime) {
   FixedArray<std::uint8_t> array(200 * kMiB, &pages);
   slices = 0;
   ResidentMemory memory(parts_of(pages, nullptr), {}, &short_of_something);
+  const std::int64_t begun = monotonic_ns();
   memory.ahead();
-  usleep(100'000);
-  EXPECT_GT(slices, 1u);
-  EXPECT_LT(slices, 60u);
+  for (int i = 0; i < 3000 && slices < 10; ++i) usleep(10'000);
+  const unsigned asked = slices;
+  EXPECT_GE(asked, 10u);
+  // Once at the start and once by the thread, before its first rest.
+  EXPECT_LE(asked, 2 + (monotonic_ns() - begun) / 5'000'000);
   EXPECT_EQ(memory.populated_bytes(), 0u);
 }
 

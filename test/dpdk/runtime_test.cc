@@ -59,12 +59,22 @@ TEST(RuntimeQueues, TwoWorkersShareOneQueueThroughMailboxes) {
   }
 }
 
+/// Frames that one end sent and the other did not receive. Only while nobody runs.
+std::uint64_t frames_lost(const Runtime& runtime) {
+  return sum_stats(runtime, &WorkerStats::tx_frames) - sum_stats(runtime, &WorkerStats::rx_frames);
+}
+
 TEST(RuntimeLife, StartsAndStopsTenTimes) {
-  PairWorld world({.workers = 1, .connections_per_client = 2000});
+  // More than these runs could close, so that there are always some under way.
+  PairWorld world({.workers = 1, .connections_per_client = std::uint64_t{1} << 40});
   ASSERT_TRUE(world.error.empty()) << world.error;
   Runtime& runtime = *world.runtime;
+  TestClient& client = *world.clients[0];
+  // A server that is asleep when it is told to stop: it answers once more after the client has ended.
+  world.echoes[0]->stall_us = 5'000;
   std::uint64_t polls = 0;
-  for (unsigned i = 0; i < 10; ++i) {
+  for (unsigned i = 0; i < 10 || frames_lost(runtime) == 0; ++i) {
+    ASSERT_LT(i, 1000u) << "no stop lost a frame";
     ASSERT_TRUE(runtime.start().ok());
     ASSERT_TRUE(runtime.running());
     usleep(20'000);
@@ -74,12 +84,16 @@ TEST(RuntimeLife, StartsAndStopsTenTimes) {
     const std::uint64_t now = sum_stats(runtime, &WorkerStats::polls);
     ASSERT_GT(now, polls);
     polls = now;
+    ASSERT_GT(client.opened, world.good() + world.failed()) << "nothing was under way";
   }
   // Connections outlive a stop: retransmission repairs what the pause lost.
+  world.echoes[0]->stall_us = 0;
+  client.at_most = client.opened.load();
+  world.options.connections_per_client = client.opened;
   ASSERT_TRUE(runtime.start().ok());
-  EXPECT_TRUE(world.wait_for_clients(30));
+  EXPECT_TRUE(world.wait_for_clients(60)) << world.good() << " good, " << world.failed() << " failed";
   ASSERT_TRUE(runtime.close().ok());
-  EXPECT_EQ(world.good(), 2000u);
+  EXPECT_EQ(world.good(), world.options.connections_per_client);
   EXPECT_EQ(runtime.leaked_mbufs(), 0u);
   EXPECT_EQ(runtime.mbufs_kept_by_devices(), 0u);
   EXPECT_FALSE(runtime.start().ok()) << "closed is closed";
@@ -96,9 +110,11 @@ TEST(RuntimeLife, WorkersThatShareACpuBothMakeProgress) {
   PairWorld world({.workers = 2, .connections_per_client = 200});
   ASSERT_TRUE(world.error.empty()) << world.error;
   ASSERT_TRUE(world.runtime->start().ok());
-  usleep(200'000);
-  for (std::size_t i = 0; i < world.runtime->worker_count(); ++i)
-    EXPECT_GT(world.runtime->worker_stats(i).polls, 100u) << "worker " << i;
+  for (std::size_t i = 0; i < world.runtime->worker_count(); ++i) {
+    const auto polls = [&] { return world.runtime->worker_stats(i).polls; };
+    for (unsigned naps = 0; naps < 3000 && polls() <= 100; ++naps) usleep(10'000);
+    EXPECT_GT(polls(), 100u) << "worker " << i;
+  }
   EXPECT_TRUE(world.wait_for_clients(30));
 }
 
@@ -109,13 +125,22 @@ TEST(RuntimeCommands, AJobRunsOnTheWorkersOwnThread) {
   ASSERT_TRUE(world.runtime->start().ok());
   const pid_t here = gettid();
   pid_t there = here;
-  std::int64_t apart = 0;
-  ASSERT_TRUE(world.runtime->run_on_worker(0, [&](Shard&, Instant now) {
+  // The second job's poll begins after the first job, however long the worker had no CPU between them.
+  Instant earliest;
+  Instant in_the_poll;
+  Instant latest;
+  ASSERT_TRUE(world.runtime->run_on_worker(0, [&](Shard&, Instant) {
     there = gettid();
-    apart = (Runtime::now() - now).as_us();
+    earliest = Runtime::now();
+  }));
+  ASSERT_TRUE(world.runtime->run_on_worker(0, [&](Shard&, Instant now) {
+    in_the_poll = now;
+    latest = Runtime::now();
   }));
   EXPECT_NE(here, there);
-  EXPECT_LT(apart < 0 ? -apart : apart, 100'000) << "the workers' clock is the main thread's";
+  constexpr Duration kApart = Duration::ms(20);
+  EXPECT_GT(in_the_poll, earliest - kApart) << "the workers' clock is the main thread's";
+  EXPECT_LT(in_the_poll, latest + kApart) << "the workers' clock is the main thread's";
 }
 
 TEST(RuntimeCommands, DrainStopsAcceptingOnEveryWorker) {
@@ -127,11 +152,13 @@ TEST(RuntimeCommands, DrainStopsAcceptingOnEveryWorker) {
   ASSERT_EQ(rows.size(), 2u) << "one LISTEN row for each server worker";
   EXPECT_EQ(rows[0].state, TcpState::kListen);
   world.runtime->drain();
-  usleep(50'000);
-  ASSERT_TRUE(world.runtime->stop().ok());
-  rows.clear();
-  EXPECT_EQ(world.runtime->list_connections(0, 64, rows), 0u);
+  for (unsigned naps = 0; naps < 3000 && !rows.empty(); ++naps) {
+    usleep(10'000);
+    rows.clear();
+    EXPECT_EQ(world.runtime->list_connections(0, 64, rows), 0u);
+  }
   EXPECT_TRUE(rows.empty());
+  ASSERT_TRUE(world.runtime->stop().ok());
 }
 
 TEST(RuntimeDrops, AFullMailboxIsCountedAndRepaired) {

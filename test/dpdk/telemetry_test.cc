@@ -23,7 +23,12 @@ TEST(Telemetry, AnswersFromARunningInstance) {
   ASSERT_TRUE(world.error.empty()) << world.error;
   ASSERT_TRUE(world.runtime->start().ok());
   ASSERT_TRUE(world.wait_for_clients(30));
-  usleep(20'000);
+  // Workers publish each millisecond in which they get a CPU.
+  const auto published = [&world] {
+    return world.runtime->group_counters(0).tcp[TcpCounter::kAccepted] == 300 &&
+           world.runtime->group_counters(1).time_wait == 300;
+  };
+  for (unsigned naps = 0; naps < 3000 && !published(); ++naps) usleep(10'000);
   auto client = TelemetryClient::connect(test_file_prefix());
   ASSERT_TRUE(client.ok()) << client.error().message;
   EXPECT_EQ(client->pid(), getpid());

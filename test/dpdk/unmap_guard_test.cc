@@ -4,11 +4,16 @@
 #include <gtest/gtest.h>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <chrono>
+#include <fstream>
 #include <future>
 #include <memory>
+#include <string>
 #include <thread>
+#include <utility>
 
 #include "../support/effort.hh"
 
@@ -19,10 +24,38 @@ using std::chrono::milliseconds;
 constexpr auto kAtOnce = milliseconds(5000);
 constexpr auto kAWhile = milliseconds(60);
 
+/// Runs `wait`, which waits for laps, in a thread of its own, and returns once it has looked at them and waits: it naps
+/// between its looks, and only then. Laps made before its first look it would rightly not count.
+template <typename Wait>
+auto async_and_waiting(Wait wait) {
+  std::atomic<pid_t> thread = 0;
+  auto waiting = std::async(std::launch::async, [&thread, wait = std::move(wait)] {
+    thread = gettid();
+    return wait();
+  });
+  while (thread == 0) std::this_thread::sleep_for(milliseconds(1));
+  const std::string status = "/proc/self/task/" + std::to_string(thread) + "/status";
+  const auto naps = [&status] {
+    std::ifstream file(status);
+    std::string word;
+    long count = 0;
+    while (file >> word) {
+      if (word == "voluntary_ctxt_switches:") file >> count;
+    }
+    return count;
+  };
+  const long before = naps();
+  // The locks on the way to the first look are nobody else's; even so, one nap is not enough.
+  int i = 0;
+  for (; i < 30'000 && naps() < before + 10; ++i) std::this_thread::sleep_for(milliseconds(1));
+  EXPECT_LT(i, 30'000) << "it does not wait";
+  return waiting;
+}
+
 TEST(UnmapGuard, WaitsForTwoLapsOfAWorkerThatIsUnderWay) {
   Lap lap;
   lap.next();
-  std::future<bool> waiting = std::async(std::launch::async, [] { return wait_for_laps(30'000); });
+  std::future<bool> waiting = async_and_waiting([] { return wait_for_laps(30'000); });
   EXPECT_EQ(waiting.wait_for(kAWhile), std::future_status::timeout) << "the worker is still in the driver";
   lap.next();
   EXPECT_EQ(waiting.wait_for(kAWhile), std::future_status::timeout) << "one lap may have begun before";
@@ -35,12 +68,12 @@ TEST(UnmapGuard, AWorkerThatParksOrGoesIsNotWaitedFor) {
   auto lap = std::make_unique<Lap>();
   EXPECT_TRUE(wait_for_laps(0)) << "it never ran";
   lap->next();
-  std::future<bool> waiting = std::async(std::launch::async, [] { return wait_for_laps(30'000); });
+  std::future<bool> waiting = async_and_waiting([] { return wait_for_laps(30'000); });
   EXPECT_EQ(waiting.wait_for(kAWhile), std::future_status::timeout);
   lap->park();
   EXPECT_TRUE(waiting.get());
   lap->next();
-  waiting = std::async(std::launch::async, [] { return wait_for_laps(30'000); });
+  waiting = async_and_waiting([] { return wait_for_laps(30'000); });
   EXPECT_EQ(waiting.wait_for(kAWhile), std::future_status::timeout);
   lap.reset();
   EXPECT_TRUE(waiting.get());
@@ -66,7 +99,7 @@ TEST(UnmapGuard, TheInterruptThreadUnmapsOnlyWhenNobodyIsInADriver) {
   Lap lap;
   lap.next();
   auto* const memory = static_cast<volatile char*>(page());
-  std::future<int> unmapped = std::async(std::launch::async, [memory] {
+  std::future<int> unmapped = async_and_waiting([memory] {
     pthread_setname_np(pthread_self(), "eal-intr-thread");
     return unmap_as_a_library_does(const_cast<char*>(memory));
   });
