@@ -52,7 +52,10 @@ void OverloadClients::on_events(std::span<Event> events, Connections& connection
         connections.close(event.connection);
         break;
       case EventType::kClosed:
-        if (records[event.user & ~(1ULL << 63)].first == 0) break;
+        if (records[event.user & ~(1ULL << 63)].first == 0) {
+          --ghosts_open;
+          break;
+        }
         --open;
         if (event.reason == CloseReason::kNormal) {
           ++served;
@@ -77,12 +80,12 @@ void OverloadClients::on_poll(Instant now, Connections& connections) {
     request.remote = sim_address4(1);
     request.remote_port = kPort;
     request.user = n;
-    if (connections.connect(request).error != ConnectError::kOk) {
+    if ((ghosts && ghosts_open >= most_ghosts) || connections.connect(request).error != ConnectError::kOk) {
       ++turned_away;
       continue;
     }
     records.push_back(ghosts ? Record{} : Record{stamp(moment), stamp(moment)});
-    if (!ghosts) ++open;
+    ++(ghosts ? ghosts_open : open);
   }
 }
 
@@ -107,6 +110,7 @@ OverloadBench::OverloadBench(const OverloadSetup& setup)
   }
   client_ = std::move(created).value();
   (void)client_->add_service(clients_);
+  clients_.most_ghosts = setup.waiting - std::min<std::uint32_t>(setup.waiting, 2 * kAtOnce);
   clients_.ended = [this](const OverloadClients::Record& record) {
     if (!measuring_) return;
     result_.from_answered_syn.push_back(stamp(clock_) - record.last);
@@ -191,7 +195,9 @@ void OverloadBench::open_until(double moment) {
     while (clients_.due.size() < kMaxBurst && clients_.open + clients_.due.size() < at_once_)
       clients_.due.push_back(moment);
     if (clients_.due.empty()) return;
+    const std::size_t before = clients_.records.size();
     open_due(moment, false);
+    if (clients_.records.size() == before) return;
   }
 }
 

@@ -106,6 +106,8 @@ class OverloadClients : public Service {
   std::vector<Record> records;
   std::uint64_t turned_away = 0;
   std::uint32_t open = 0;
+  /// Those who knock beside are so many, and no more than leave room for who is measured.
+  std::uint32_t ghosts_open = 0, most_ghosts = 0;
   std::uint64_t established = 0;
   std::uint64_t served = 0;
   std::uint64_t failed = 0;
