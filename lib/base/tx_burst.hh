@@ -56,8 +56,9 @@ class TxBurst {
     if (++n_ready_ == kMaxBurst) flush();
   }
 
-  /// Frames to be written one after another without a question between: each of `count` at most is a copy, at
-  /// `ready`, of the one before `free`, and completed there as after reserve(); then the one goes down, the other up.
+  /// Frames to be written one after another without a question between: each of `count` at most gets, at `ready`,
+  /// data, owner and capacity of the one before `free`, and is completed there as after reserve(); then the one goes
+  /// down, the other up.
   struct Run {
     const Frame* free;
     Frame* ready;

@@ -120,8 +120,8 @@ struct Shard::Impl::Way {
   return true;
 }
 
-/// A segment with usual options, to where packets have just gone, in `frame`, which is to be as `free`. False, and
-/// nothing done, for any other: transmit() does what there is to do, and comes to the same for those that this one
+/// A segment with usual options, to where packets have just gone, in `frame`, which gets the buffer of `free`. False,
+/// and nothing done, for any other: transmit() does what there is to do, and comes to the same for those that this one
 /// takes. `sums` is offload, as a constant where the device does nothing.
 template <unsigned kL2Len>
 [[gnu::always_inline]] inline bool Shard::Impl::transmit_usual(const TxIntent& intent, TxOffload sums, Way& way,

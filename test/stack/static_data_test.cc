@@ -49,6 +49,25 @@ TEST_P(StaticAnswers, EveryShortLengthIsWhole) {
     expect_all_of_an_answer(setup(), n, true);
 }
 
+/// The same behind other packets to the same neighbour. Only from the third on is the way taken on which a short answer
+/// is copied in that manner: with the first the neighbour is new, and with the second it is looked up.
+TEST_P(StaticAnswers, EveryShortLengthIsWholeBehindOthers) {
+  Ladder l(setup());
+  l.established();
+  std::size_t before = 0;
+  for (std::size_t n = 1; n <= 300; ++n) {
+    const std::string text = letters(n);
+    l.act([&](Connections& c) { EXPECT_TRUE(c.send_static(l.id(), StaticData::summed(octets(text)))); });
+    const auto sent = l.next();
+    ASSERT_TRUE(sent.has_value());
+    ASSERT_EQ(sent->seq, 1 + before);
+    ASSERT_EQ(sent->data, text) << n << " octets";
+    l.expect_nothing();
+    before += n;
+    l.send(seg(kAck));
+  }
+}
+
 /// Of many segments none but a whole answer has the sum of the whole: not the first, not the last, whether those before
 /// have been acknowledged (the long one) or not (the short one, all of which goes out at once).
 TEST_P(StaticAnswers, PiecesOfAnAnswerAreSummedEachForItself) {
