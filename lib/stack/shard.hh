@@ -188,6 +188,7 @@ class Shard {
 
   /// Registers a service under the next index (0, 1, ...), at most 16. Before the first poll.
   std::uint8_t add_service(Service& service);
+  /// After drain() too this is an error.
   Result<void> listen(const ListenerConfig& listener);
   /// Ends the listener with this address, port and family at run time; its half-open connections are dropped, the
   /// others go on. False when there is none.

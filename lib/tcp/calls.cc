@@ -17,6 +17,7 @@ constexpr std::size_t kMostStatic = 0x3fff'ffff;
 
 /// 3.10.1, passive.
 bool TcpEngine::listen(const TcpListener& listener) {
+  if (draining_) return false;
   std::size_t place = n_listeners_;
   for (std::size_t i = 0; i < n_listeners_; ++i) {
     if (listeners_[i].same_place(listener.address, listener.port, listener.family)) return false;

@@ -162,6 +162,18 @@ TEST_P(Rfc9293_3_10_7_2, DrainingListenerDropsSynsAndKeepsConnections) {
   EXPECT_EQ(l.service().received(), "x");
 }
 
+TEST_P(Rfc9293_3_10_7_2, WhoDrainsTakesNoNewListener) {
+  Ladder l(setup());
+  l.shard().drain();
+  ListenerConfig another;
+  another.port = 8081;
+  const Result<void> refused = l.shard().listen(another);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.error().message.find("drains"), std::string::npos) << refused.error().message;
+  EXPECT_EQ(l.shard().counters().in_state[static_cast<std::size_t>(TcpState::kListen)], 0u);
+  EXPECT_EQ(l.shard().broken_invariant(), "");
+}
+
 TEST(Rfc6528, SequenceNumbersAdvanceWithTheClockAndDifferByTuple) {
   Ladder l(Family::kV4);
   const auto isn = [&l](std::uint16_t port) {
