@@ -100,7 +100,11 @@ class FlowTable {
     std::uint64_t hash;
     const void* home;
     std::uint32_t ref;
+    /// Which of home's entries `ref` is; kSlots when that has not been noted.
+    std::uint32_t slot;
   };
+  /// One whose result came another way.
+  [[nodiscard]] static LookUp found(std::uint64_t hash, std::uint32_t ref) { return {hash, nullptr, ref, kSlots}; }
   /// Prefetches where it begins.
   void begin(LookUp& up, std::uint64_t hash) const {
     const Bucket* const b = &bucket(home(hash));
@@ -126,8 +130,10 @@ class FlowTable {
         }
         continue;
       }
-      const std::uint32_t ref = b.refs[std::countr_zero(matches)];
+      const auto slot = static_cast<unsigned>(std::countr_zero(matches));
+      const std::uint32_t ref = b.refs[slot];
       up.ref = ref;
+      up.slot = slot;
       prefetch_entry(ref);
     }
     return displaced;
@@ -191,6 +197,19 @@ class FlowTable {
     if (place.slot == kSlots) return false;
     write_slot(bucket(place.bucket), place.slot, tag_of(hash), new_ref);
     return true;
+  }
+
+  /// The same for one that was looked up and is still there: since none ever moves, it is where it was found.
+  void replace(const LookUp& up, std::uint32_t new_ref) {
+    TG_DCHECK(new_ref <= kMaxRef);
+    if (up.slot == kSlots) [[unlikely]] {
+      replace(up.hash, up.ref, new_ref);
+      return;
+    }
+    // Of buckets_, which are not const here.
+    Bucket& b = *static_cast<Bucket*>(const_cast<void*>(up.home));
+    TG_DCHECK(b.tags[up.slot] == tag_of(up.hash) && b.refs[up.slot] == up.ref);
+    write_ref(b, up.slot, new_ref);
   }
 
   [[nodiscard]] std::uint32_t size() const { return size_.get(); }
@@ -352,6 +371,14 @@ class FlowTable {
     std::atomic_ref(b.version).store(static_cast<std::uint16_t>(version + 1), std::memory_order_relaxed);
     std::atomic_ref(b.refs[slot]).store(ref, std::memory_order_release);
     std::atomic_ref(b.tags[slot]).store(tag, std::memory_order_release);
+    std::atomic_ref(b.version).store(static_cast<std::uint16_t>(version + 2), std::memory_order_release);
+  }
+
+  /// The same where the tag stays.
+  static void write_ref(Bucket& b, unsigned slot, std::uint32_t ref) {
+    const std::uint16_t version = b.version;
+    std::atomic_ref(b.version).store(static_cast<std::uint16_t>(version + 1), std::memory_order_relaxed);
+    std::atomic_ref(b.refs[slot]).store(ref, std::memory_order_release);
     std::atomic_ref(b.version).store(static_cast<std::uint16_t>(version + 2), std::memory_order_release);
   }
 

@@ -233,7 +233,7 @@ class TcpEngine {
   void receive_some(std::span<const Segment> burst);
   [[gnu::noinline]] void segment_arrives(const Segment& segment, std::uint64_t hash, std::uint32_t ref);
   void stranger_arrives(const Segment& segment, std::uint64_t hash);
-  void connection_arrives(std::uint32_t index, const Segment& segment, std::uint64_t hash);
+  void connection_arrives(const FlowTable::LookUp& up, const Segment& segment);
   void closed_arrives(const Segment& segment);                             // 3.10.7.1
   void syn_sent_arrives(std::uint32_t index, const Segment& segment);      // 3.10.7.3
   void synchronized_arrives(std::uint32_t index, const Segment& segment);  // 3.10.7.4
@@ -246,8 +246,8 @@ class TcpEngine {
   // lanes.cc: each false when the reference must do it; nothing has been changed then
   [[nodiscard]] bool fits_lane(const TcbHot&, const TcbCold&, const TcbWork&, const Segment& segment) const;
   bool lane_arrives(std::uint32_t index, const Segment& segment);
-  bool lane_last(std::uint32_t index, const Segment& segment, std::uint64_t hash);
-  bool lane_opens(std::uint32_t entry, const Segment& segment, std::uint64_t hash);
+  bool lane_last(const FlowTable::LookUp& up, const Segment& segment);
+  bool lane_opens(const FlowTable::LookUp& up, const Segment& segment);
   bool lane_output(std::uint32_t index, std::uint32_t flags);
   // acknowledge.cc: what an acceptable ACK does
   void acknowledged(std::uint32_t index, const Segment& segment);

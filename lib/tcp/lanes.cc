@@ -100,7 +100,8 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
 /// still in flight, our FIN the last of it, is acknowledged by a segment that brings the peer's FIN. FIN-WAIT-1 to
 /// TIME-WAIT at once (note 2 of figure 5). The guard is fits_lane() and the rest of what this comes to there; of what
 /// the reference then writes, only what outlives the Tcb is written here.
-[[gnu::flatten]] bool TcpEngine::lane_last(std::uint32_t index, const Segment& segment, std::uint64_t hash) {
+[[gnu::flatten]] bool TcpEngine::lane_last(const FlowTable::LookUp& up, const Segment& segment) {
+  const std::uint32_t index = up.ref & kRefIndexMask;
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   const std::uint32_t flags = hot.flags;
@@ -149,7 +150,7 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
   }
   if (ref == kNone) [[unlikely]]
     return false;
-  table_.replace(hash, make_ref(RefKind::kTcb, index), ref);
+  table_.replace(up, ref);
 
   TxIntent& intent = intents_.next();
   intent.key = segment.key;
@@ -228,7 +229,8 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
 /// SYN nor SYN-ACK had to be repeated, that what comes with the ACK lies in the window from its left edge on, and that
 /// there is room for all of it. Each refusal is marked: of so many in a row the compiler would conclude that nothing
 /// ever gets past them.
-[[gnu::flatten]] bool TcpEngine::lane_opens(std::uint32_t i, const Segment& segment, std::uint64_t hash) {
+[[gnu::flatten]] bool TcpEngine::lane_opens(const FlowTable::LookUp& up, const Segment& segment) {
+  const std::uint32_t i = up.ref & kRefIndexMask;
   const SynEntry& entry = syn_[i];
   const TcpConfig& tcp = config_.tcp;
   const std::uint32_t options = entry.options.flags;
@@ -344,7 +346,7 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
   counters_.add(TcpCounter::kAccepted);
   if ((options & kSynEcn) != 0) [[unlikely]]
     counters_.add(TcpCounter::kEcnConnections);
-  table_.replace(hash, make_ref(RefKind::kSyn, i), make_ref(RefKind::kTcb, index));
+  table_.replace(up, make_ref(RefKind::kTcb, index));
   syn_.remove_armed(i);
   if (default_settings_.keepalive) [[unlikely]]
     arm_life(index);

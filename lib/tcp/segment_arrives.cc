@@ -33,13 +33,14 @@ std::uint32_t window_of(const TcbHot& hot, const Segment& segment) {
   listen_arrives(segment, hash, *listener);
 }
 
-[[gnu::always_inline]] inline void TcpEngine::connection_arrives(std::uint32_t index, const Segment& segment,
-                                                                 std::uint64_t hash) {
+[[gnu::always_inline]] inline void TcpEngine::connection_arrives(const FlowTable::LookUp& up,
+                                                                 const Segment& segment) {
+  const std::uint32_t index = up.ref & kRefIndexMask;
   // A peer repeats what gets no answer, but a reset it says once.
   if (!awake(index) && !(segment.has(kRst) && wake(index, WorkPool::Purpose::kReset))) [[unlikely]]
     return drop(Drop::kWorkExhausted);
   if (config_.tcp.lanes) [[likely]] {
-    if (segment.has(kFin) && lane_last(index, segment, hash)) return;
+    if (segment.has(kFin) && lane_last(up, segment)) return;
     if (lane_arrives(index, segment)) [[likely]]
       return;
   }
@@ -56,13 +57,13 @@ void TcpEngine::segment_arrives(const Segment& segment, std::uint64_t hash, std:
   const std::uint32_t index = ref & kRefIndexMask;
   switch (kind_of(ref)) {
     case RefKind::kTcb:
-      return connection_arrives(index, segment, hash);
+      return connection_arrives(FlowTable::found(hash, ref), segment);
     case RefKind::kTimeWait4:
       return time_wait_arrives(time_wait4_, RefKind::kTimeWait4, index, segment, hash);
     case RefKind::kTimeWait6:
       return time_wait_arrives(time_wait6_, RefKind::kTimeWait6, index, segment, hash);
     case RefKind::kSyn:
-      if (!lane_opens(index, segment, hash)) [[unlikely]]
+      if (!lane_opens(FlowTable::found(hash, ref), segment)) [[unlikely]]
         syn_received_arrives(index, segment, hash);
       return;
   }
@@ -101,7 +102,7 @@ void TcpEngine::receive_burst(std::span<const Segment> segments) {
   for (const TcbHot** hot = connections.data(); hot != last_connection; ++hot) works_.prefetch((*hot)->work);
   for (; displaced != 0; displaced &= displaced - 1) {
     const auto i = static_cast<unsigned>(std::countr_zero(displaced));
-    found[i].ref = find(burst[i].key, found[i].hash);
+    found[i] = FlowTable::found(found[i].hash, find(burst[i].key, found[i].hash));
   }
   if (last_cookie_.sent && tick_ - last_cookie_.tick <= 1) [[unlikely]] {
     // While cookies are sent, the next SYNs are likely to be answered with some.
@@ -120,11 +121,11 @@ void TcpEngine::receive_burst(std::span<const Segment> segments) {
     if (seen_.insert(up.hash)) [[unlikely]] {
       segment_arrives(s, up.hash, find(s.key, up.hash));
     } else if (ref <= kRefIndexMask && hot_[ref].is_v4(s.key)) [[likely]] {
-      connection_arrives(ref, s, up.hash);
+      connection_arrives(up, s);
     } else if (ref == kNone) {
       stranger_arrives(s, up.hash);
     } else if (ref >= make_ref(RefKind::kSyn, 0) && syn_[ref & kRefIndexMask].matches(s.key)) {
-      if (!lane_opens(ref & kRefIndexMask, s, up.hash)) [[unlikely]]
+      if (!lane_opens(up, s)) [[unlikely]]
         syn_received_arrives(ref & kRefIndexMask, s, up.hash);
     } else {
       const bool same = evictions == evictions_ && matches(ref, s.key);

@@ -109,7 +109,17 @@ class World {
     free_.pop_back();
     keys_[ref] = key;
     live_.insert(ref);
-    EXPECT_TRUE(table.replace(hash_of_(key), it->second, ref));
+    if (const std::uint64_t hash = hash_of_(key); ref % 2 == 0) {
+      EXPECT_TRUE(table.replace(hash, it->second, ref));
+    } else {
+      // Where it was found, unless that is another with its tag, or nobody.
+      FlowTable::LookUp up;
+      table.begin(up, hash);
+      (void)table.first_matches({&up, 1}, [](std::uint32_t) {});
+      const bool first = up.ref == it->second;
+      (first ? replaced_where_found : replaced_elsewhere) += 1;
+      table.replace(first ? up : FlowTable::found(hash, it->second), ref);
+    }
     EXPECT_FALSE(table.replace(hash_of_(key), it->second, ref)) << "the old reference is gone";
     release(it->second);
     it->second = ref;
@@ -149,6 +159,8 @@ class World {
   FlowTable table;
   std::unordered_map<std::uint64_t, std::uint32_t> model;
   mutable bool compared_dead_ref = false;
+  std::uint32_t replaced_where_found = 0;
+  std::uint32_t replaced_elsewhere = 0;
 
  private:
   void release(std::uint32_t ref) {
@@ -204,13 +216,19 @@ TEST(FlowTable, BehavesLikeAMapAtEveryLoad) {
 }
 
 TEST(FlowTable, BehavesLikeAMapUnderTheWorstHashes) {
+  std::uint32_t where_found = 0;
+  std::uint32_t elsewhere = 0;
   for (const World::HashOf hash : {one_bucket, one_bucket_one_tag, last_bucket_tag_zero, few_buckets}) {
     for (const std::uint32_t capacity : {7u, 60u, 400u}) {
       World world(capacity, hash);
       run_random(world, capacity, 10'000, 100, std::uint64_t{capacity} * 2);
       world.clear();
+      where_found += world.replaced_where_found;
+      elsewhere += world.replaced_elsewhere;
     }
   }
+  EXPECT_GT(where_found, 100u);
+  EXPECT_GT(elsewhere, 100u);
 }
 
 TEST(FlowTable, ErasesInBursts) {
@@ -408,7 +426,15 @@ TEST(FlowTable, SnapshotShowsOneMomentUnderAWriter) {
   for (std::uint32_t serial = 1; serial < kSerialMask; ++serial) {
     if (serial > 200'000 && moments.load(std::memory_order_relaxed) > 200) break;
     for (std::uint32_t lane = 0; lane < kLanes; ++lane) {
-      ASSERT_TRUE(table.replace(hash(lane), (lane << 24) | (serial - 1), (lane << 24) | serial));
+      if (serial % 2 == 0) {
+        ASSERT_TRUE(table.replace(hash(lane), (lane << 24) | (serial - 1), (lane << 24) | serial));
+        continue;
+      }
+      FlowTable::LookUp up;
+      table.begin(up, hash(lane));
+      ASSERT_EQ(table.first_matches({&up, 1}, [](std::uint32_t) {}), 0u);
+      ASSERT_EQ(up.ref, (lane << 24) | (serial - 1));
+      table.replace(up, (lane << 24) | serial);
     }
     // On a single core the reader only runs when we let it.
     if (serial % 4096 == 0) std::this_thread::yield();
