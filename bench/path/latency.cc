@@ -33,6 +33,24 @@ std::uint64_t PollModel::loop(std::uint64_t turns) {
   return __rdtsc() - start;
 }
 
+namespace {
+
+/// The server's side of the six packets.
+bool answers(ClientStep step, std::uint8_t flags) {
+  const unsigned seen = flags & (kSyn | kFin);
+  switch (step) {
+    case ClientStep::kOpen:
+      return seen == kSyn;
+    case ClientStep::kAsk:
+      return seen == kFin;
+    case ClientStep::kClose:
+      break;
+  }
+  return seen == 0;
+}
+
+}  // namespace
+
 LatencyBench::LatencyBench(double per_second, bool offload, bool populate, Theft theft, const PollModel* model)
     : server_(kConcurrent, 2'000'000, SynCookieMode::kAuto, 0,
               [](ShardConfig& config) { config.tcp.msl_ms = kTimeWaitMs / 2; }),
@@ -78,23 +96,24 @@ void LatencyBench::begin_connection() {
   client.key.remote_port = kPort;
   client.seq = SeqNum(static_cast<std::uint32_t>(rng_()));
   client.ack = SeqNum{};
-  arrivals_.push({next_start_, index, Step::kOpen});
+  arrivals_.push({next_start_, index, ClientStep::kOpen});
 }
 
 Frame LatencyBench::packet_of(const Arrival& arrival) {
   Client& client = clients_[arrival.client];
   switch (arrival.step) {
-    case Step::kOpen:
+    case ClientStep::kOpen:
       return client_segment(server_.frames, headers_, client, kSyn, 0, offload_);
-    case Step::kAsk:
+    case ClientStep::kAsk:
       return client_segment(server_.frames, headers_, client, kAck | kPsh, 64, offload_);
-    case Step::kClose:
+    case ClientStep::kClose:
       break;
   }
   return client_segment(server_.frames, headers_, client, kFin | kAck, 0, offload_);
 }
 
-/// One answer for each packet; the tuple says whose, since a shard may answer in another order.
+/// One answer for each packet; the tuple says whose, since a shard may answer in another order. Who was not let run for
+/// long repeats what it has sent, perhaps in the very poll in which its acknowledgement arrives: that is no answer.
 void LatencyBench::take_answers(std::span<const Arrival> asked) {
   const double delay = kClientDelayUs * tsc_hz() / 1e6;
   std::size_t answered = 0;
@@ -105,15 +124,15 @@ void LatencyBench::take_answers(std::span<const Arrival> asked) {
       const FlowKey& key = clients_[arrival.client].key;
       return load_be16(tcp + 2) == key.local_port && IpAddress::v4(ip[16], ip[17], ip[18], ip[19]) == key.local;
     });
-    if (whose != asked.end()) {
+    if (whose != asked.end() && answers(whose->step, tcp[13])) {
       ++answered;
       Client& client = clients_[whose->client];
-      if (whose->step == Step::kOpen) {
+      if (whose->step == ClientStep::kOpen) {
         client.ack = SeqNum(load_be32(tcp + 4)) + 1;
-        arrivals_.push({clock_ + delay, whose->client, Step::kAsk});
-      } else if (whose->step == Step::kAsk) {
+        arrivals_.push({clock_ + delay, whose->client, ClientStep::kAsk});
+      } else if (whose->step == ClientStep::kAsk) {
         client.ack += 129;
-        arrivals_.push({clock_ + delay, whose->client, Step::kClose});
+        arrivals_.push({clock_ + delay, whose->client, ClientStep::kClose});
       } else {
         ++finished_;
         free_.push_back(whose->client);
@@ -161,11 +180,11 @@ void LatencyBench::poll(std::span<Frame> burst, LatencyResult& result) {
 void LatencyBench::answer_for(std::span<const Arrival> asked, std::span<const Frame> burst) {
   const double delay = kClientDelayUs * tsc_hz() / 1e6;
   for (const Arrival& arrival : asked) {
-    if (arrival.step == Step::kClose) {
+    if (arrival.step == ClientStep::kClose) {
       ++finished_;
       free_.push_back(arrival.client);
     } else {
-      arrivals_.push({clock_ + delay, arrival.client, arrival.step == Step::kOpen ? Step::kAsk : Step::kClose});
+      arrivals_.push({clock_ + delay, arrival.client, arrival.step == ClientStep::kOpen ? ClientStep::kAsk : ClientStep::kClose});
     }
   }
   for (const Frame& frame : burst) server_.frames.give(frame);
@@ -221,7 +240,7 @@ LatencyResult LatencyBench::run(std::uint64_t connections, std::size_t longest) 
     }
   }
   result.mean_burst = polls == 0 ? 0 : static_cast<double>(result.packets) / static_cast<double>(polls);
-  result.good = unanswered_ == 0 && finished_ >= connections && !result.cycles.empty();
+  result.good = unanswered_ == 0 && finished_ >= connections;
   std::sort(result.cycles.begin(), result.cycles.end());
   result.longest = longest_.sorted();
   return result;

@@ -31,7 +31,7 @@ struct LatencyResult {
   bool good = false;
   std::uint64_t packets = 0;
   double mean_burst = 0;
-  /// Of the packets after the warm-up; sorted.
+  /// Of the packets after the warm-up; sorted. Empty when all were left out.
   std::vector<std::uint32_t> cycles;
   /// Packets that were left out.
   std::uint64_t left_out = 0;
@@ -66,6 +66,9 @@ class PollModel {
   std::array<std::uint64_t, kMaxBurst + 1> cycles_{};
 };
 
+/// What a client sends next.
+enum class ClientStep : std::uint8_t { kOpen, kAsk, kClose };
+
 /// Whether time counts in which the CPU was provably taken away.
 enum class Theft : std::uint8_t { kCounts, kForgiven };
 
@@ -77,12 +80,10 @@ class LatencyBench {
   [[nodiscard]] LatencyResult run(std::uint64_t connections, std::size_t longest);
 
  private:
-  /// What a client sends next.
-  enum class Step : std::uint8_t { kOpen, kAsk, kClose };
   struct Arrival {
     double at;
     std::uint32_t client;
-    Step step;
+    ClientStep step;
     bool operator<(const Arrival& other) const { return at > other.at; }
   };
 

@@ -219,6 +219,10 @@ int run_latency(const Options& options) {
   std::sort(machine.cycles.begin(), machine.cycles.end());
   const LatencyResult forgiven = measure(Theft::kForgiven, options.connections, options.polls, nullptr);
   const MachineGaps after = machine_gaps(kGapsMs, kGapUs);
+  // With no busy period in which the CPU was not taken away, there is nothing to tell.
+  const auto undisturbed = [&forgiven](double share) {
+    return forgiven.cycles.empty() ? std::string("null") : std::to_string(quantile_us(forgiven.cycles, share));
+  };
   std::printf(
       "{\"good\": %s, \"max_per_s\": %.0f, \"offered_per_s\": %.0f, \"packets\": %llu, \"mean_burst\": %.2f, "
       "\"p50_us\": %.3f, \"p90_us\": %.3f, \"p99_us\": %.3f, \"p999_us\": %.3f, \"max_us\": %.3f, ",
@@ -232,10 +236,10 @@ int run_latency(const Options& options) {
       quantile_us(machine.cycles, 0.5), quantile_us(machine.cycles, 0.99), quantile_us(machine.cycles, 0.999),
       median(paper_p99), median(added));
   std::printf(
-      "\"p50_undisturbed_us\": %.3f, \"p99_undisturbed_us\": %.3f, \"p999_undisturbed_us\": %.3f, "
+      "\"p50_undisturbed_us\": %s, \"p99_undisturbed_us\": %s, \"p999_undisturbed_us\": %s, "
       "\"packets_left_out\": %.4f, \"polls_taken\": %.6f, \"machine_gaps\": %.6f, \"machine_gaps_unseen\": %.3f, "
       "\"machine_longest_us\": %.1f, \"minor_faults\": %ld}\n",
-      quantile_us(forgiven.cycles, 0.5), quantile_us(forgiven.cycles, 0.99), quantile_us(forgiven.cycles, 0.999),
+      undisturbed(0.5).c_str(), undisturbed(0.99).c_str(), undisturbed(0.999).c_str(),
       static_cast<double>(forgiven.left_out) / static_cast<double>(forgiven.left_out + forgiven.cycles.size()),
       static_cast<double>(forgiven.polls_taken) / static_cast<double>(std::max<std::uint64_t>(forgiven.polls, 1)),
       (before.share + after.share) / 2, (before.unseen + after.unseen) / 2,
