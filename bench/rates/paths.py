@@ -2,6 +2,8 @@
 
 Callgrind's figures are those of a simulated machine: the same on every run, so one run is all there is to them. Time is
 measured by the program itself."""
+import functools
+
 import figures
 from world import Failed
 
@@ -55,12 +57,16 @@ def overload_figures(done, percent, shedding):
             f'{how}: p99 ms': done['p99_us'] / 1e3, f'{how}: connections lost': done['lost_state']}
 
 
-def check_overload(done, percent):
-    """A server that sheds must not lose what it has begun, and at twice its load there is something to shed."""
-    if done['lost_state'] or done['failed']:
-        raise Failed(f'{percent}%: {done["failed"]} connections failed, {done["left_at_server"]} left at the server')
-    if percent >= 150 and not done['shed']:
-        raise Failed(f'{percent}%: nothing was shed, so it was no overload')
+def overloaded(measure, percent, tries=3):
+    """What `measure()` says of a server that sheds. It must not lose what it has begun; and at twice its load there is
+    something to shed, unless the machine was slower while the best rate was looked for, which bears repeating."""
+    for _ in range(tries):
+        done = measure()
+        if done['lost_state'] or done['failed']:
+            raise Failed(f'{percent}%: {done["failed"]} connections failed, {done["left_at_server"]} left at the server')
+        if percent < 150 or done['shed']:
+            return done
+    raise Failed(f'{percent}%: nothing was shed, so it was no overload, {tries} times')
 
 
 def overload(world):
@@ -73,10 +79,9 @@ def overload(world):
     for percent in loads:
         for shedding in (True, False):
             words = () if shedding else ('--interval', 0)
-            done = path(world, 'overload', '--load', percent, *size, *words,
-                        name=f'overload-{percent}-{int(shedding)}')
-            if shedding:
-                check_overload(done, percent)
+            measure = functools.partial(path, world, 'overload', '--load', percent, *size, *words,
+                                        name=f'overload-{percent}-{int(shedding)}')
+            done = overloaded(measure, percent) if shedding else measure()
             result.update(overload_figures(done, percent, shedding))
     return result
 

@@ -138,11 +138,18 @@ class Figures(unittest.TestCase):
             '200%: kept of best': 0.9, '200%: kept beside such clients': 0.95, '200%: p99 ms': 1.5,
             '200%: connections lost': 0})
         self.assertIn('200% without shedding: kept of best', paths.overload_figures(done, 200, False))
-        paths.check_overload(done, 200)
-        paths.check_overload({**done, 'shed': 0}, 90)
-        for wrong in ({'lost_state': 1}, {'failed': 1}, {'shed': 0}):
+
+    def test_overload_loses_nothing_and_sheds(self):
+        done = {'lost_state': 0, 'failed': 0, 'left_at_server': 0, 'shed': 7}
+        calm = {**done, 'shed': 0}
+        self.assertEqual(paths.overloaded(lambda: done, 200), done)
+        self.assertEqual(paths.overloaded(lambda: calm, 90), calm)
+        self.assertEqual(paths.overloaded(iter([calm, calm, done]).__next__, 200), done)
+        for wrong in ({'lost_state': 1}, {'failed': 1}):
             with self.assertRaises(paths.Failed):
-                paths.check_overload({**done, **wrong}, 200)
+                paths.overloaded(iter([{**done, **wrong}]).__next__, 200)
+        with self.assertRaises(paths.Failed):
+            paths.overloaded(iter([calm] * 3).__next__, 200)
 
     def test_set_up_cancels_out(self):
         more, less = {'decode': {'Ir': 150}, 'encode': {'Ir': 30}}, {'decode': {'Ir': 50}}
