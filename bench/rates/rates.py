@@ -47,6 +47,8 @@ RATIOS = (
     ('memif to kernel', 'memif', 'kernel', 'rate_per_s'),
     ('memif to dperf, same client', 'memif', 'dperf-server', 'steady_per_s'),
     ('memif with copies to dperf, same client', 'memif-copies', 'dperf-server', 'steady_per_s'),
+    ("server's cycles, memif to dperf's", 'memif', 'dperf-server', 'server_cycles_per_connection'),
+    ("server's cycles, memif with copies to dperf's", 'memif-copies', 'dperf-server', 'server_cycles_per_connection'),
     ('vhost to memif', 'vhost', 'memif', 'rate_per_s'),
     ('SYN-ACKs to macswap, memif', 'flood', 'flood-ceiling', 'packets_per_s'),
 )
