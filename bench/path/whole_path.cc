@@ -29,6 +29,9 @@
 namespace tidegate {
 namespace {
 
+/// Stretches that are measured at least beside a small shard, for the sake of the median.
+constexpr std::uint64_t kLeastStretches = 5;
+
 struct Options {
   std::string_view mode;
   std::uint64_t rounds = 200;
@@ -113,6 +116,43 @@ std::uint64_t resident_bytes() {
   return 0;
 }
 
+/// Means over so many values each.
+class StretchMeans {
+ public:
+  explicit StretchMeans(std::uint64_t length) : length_(length) {}
+  void add(double value) {
+    sum_ += value;
+    if (++n_ != length_) return;
+    means_.push_back(sum_ / static_cast<double>(length_));
+    sum_ = 0;
+    n_ = 0;
+  }
+  /// Of fewer than one stretch: the mean of what there is.
+  [[nodiscard]] double median() const {
+    if (means_.empty()) return sum_ / static_cast<double>(std::max<std::uint64_t>(n_, 1));
+    std::vector<double> means = means_;
+    return tidegate::median(means);
+  }
+
+ private:
+  std::uint64_t length_;
+  std::uint64_t n_ = 0;
+  double sum_ = 0;
+  std::vector<double> means_;
+};
+
+/// Rounds, each of which takes a microsecond of the shard's time a connection, in which whole slots of TIME-WAIT pass:
+/// sixty or so of them are 2MSL.
+std::uint64_t rounds_of_slots(const Options& options) {
+  constexpr std::uint64_t kLeastRounds = 64;
+  const std::uint64_t wait_ms = 2 * (options.time_wait / 2000 + 1);
+  const std::uint64_t slot_us = (wait_ms / 60 + 1) * 1000;
+  const std::uint64_t slots = (kLeastRounds * options.concurrent + slot_us - 1) / slot_us;
+  return std::max<std::uint64_t>((slots * slot_us + options.concurrent / 2) / options.concurrent, 1);
+}
+
+std::uint64_t expired(ServerBench& bench) { return bench.server().shard->counters().tcp[TcpCounter::kTimeWaitExpired]; }
+
 /// Rounds of connections through each shard in turn, over as many idle connections and TIME-WAIT entries as asked for.
 int run_connections(const Options& options) {
   const auto concurrent = static_cast<unsigned>(options.concurrent);
@@ -126,9 +166,12 @@ int run_connections(const Options& options) {
   const std::uint64_t empty = resident_bytes();
   for (const auto& shard : shards) shard->open_idle(options.idle);
   const std::uint64_t with_idle = resident_bytes();
-  // Until TIME-WAIT entries come and go at the same rate.
+  // Until TIME-WAIT entries come and go at the same rate: the first slot has gone.
+  const std::uint64_t stretch = rounds_of_slots(options);
   for (const auto& shard : shards) {
-    for (std::uint64_t done = 0; done < options.time_wait; done += options.concurrent) (void)shard->round();
+    for (std::uint64_t done = 0; done < options.time_wait || expired(*shard) == 0; done += options.concurrent)
+      (void)shard->round();
+    for (std::uint64_t r = 0; r < stretch; ++r) (void)shard->round();
   }
   const std::uint64_t with_time_wait = resident_bytes();
   const bool mixed = options.bursts != Options::Bursts::kOfOneKind;
@@ -140,22 +183,25 @@ int run_connections(const Options& options) {
     small->open_idle(kFew);
     for (int warm = 0; warm < 10; ++warm) (void)small->round();
   }
-  // In turn by ten rounds, of which the first brings back what the others drove from the caches.
+  // TIME-WAIT leaves slot by slot, so most rounds see nobody go: what counts is the mean over whole slots, of which the
+  // median is taken. In turn by ten rounds, of which the first brings back what the others drove from the caches.
   constexpr std::uint64_t kTurn = 10;
-  std::vector<double> small_cycles;
-  std::vector<double> cycles;
-  for (std::uint64_t r = 0; r < options.rounds; ++r) {
+  const std::uint64_t rounds = std::max(options.rounds, options.beside ? kLeastStretches * stretch : 0);
+  StretchMeans small_cycles(stretch);
+  StretchMeans cycles(stretch * options.shards);
+  const std::uint64_t expired_before = expired(*shards.back());
+  for (std::uint64_t r = 0; r < rounds; ++r) {
     if (small != nullptr && r % kTurn == 0) {
-      for (std::uint64_t i = 0; i < kTurn; ++i)
-        small_cycles.push_back(static_cast<double>(small->round()) / static_cast<double>(concurrent));
+      for (std::uint64_t i = 0; i < kTurn; ++i) small_cycles.add(static_cast<double>(small->round()));
     }
-    for (const auto& shard : shards) {
-      cycles.push_back(
-          static_cast<double>(mixed ? shard->mixed_round(options.bursts == Options::Bursts::kSorted) : shard->round()) /
-          static_cast<double>(concurrent));
-    }
+    for (const auto& shard : shards)
+      cycles.add(
+          static_cast<double>(mixed ? shard->mixed_round(options.bursts == Options::Bursts::kSorted) : shard->round()));
   }
   bool good = true;
+  // As many left TIME-WAIT as entered it.
+  const std::uint64_t came = rounds / stretch * stretch * (mixed ? concurrent / 3 * 3 : concurrent);
+  good = good && 10 * (expired(*shards.back()) - expired_before) >= 9 * came;
   ShardCounters counters;
   for (const auto& shard : shards) {
     counters = shard->server().shard->counters();
@@ -165,16 +211,17 @@ int run_connections(const Options& options) {
     // Mixed bursts leave a third of them half-way.
     good = good && (mixed ? counters.connections <= options.idle + concurrent : counters.connections == options.idle);
   }
-  const double each = median(cycles);
+  const double each = cycles.median() / static_cast<double>(concurrent);
+  const double beside = small == nullptr ? 0 : small_cycles.median() / static_cast<double>(concurrent);
   std::printf(
       "{\"good\": %s, \"cycles_per_connection\": %.1f, \"connections_per_s\": %.0f, \"tsc_hz\": %.0f, "
       "\"connections\": %llu, \"idle\": %llu, \"time_wait\": %llu, \"shards\": %llu, \"concurrent\": %u, "
       "\"idle_bytes\": %llu, \"time_wait_bytes\": %llu, \"beside_cycles_per_connection\": %.1f}\n",
       good ? "true" : "false", each, tsc_hz() / each, tsc_hz(),
-      static_cast<unsigned long long>(options.rounds * options.concurrent * options.shards),
+      static_cast<unsigned long long>(rounds * options.concurrent * options.shards),
       static_cast<unsigned long long>(counters.connections), static_cast<unsigned long long>(counters.time_wait),
       static_cast<unsigned long long>(options.shards), concurrent, static_cast<unsigned long long>(with_idle - empty),
-      static_cast<unsigned long long>(with_time_wait - with_idle), small_cycles.empty() ? 0.0 : median(small_cycles));
+      static_cast<unsigned long long>(with_time_wait - with_idle), beside);
   return good ? 0 : 1;
 }
 
