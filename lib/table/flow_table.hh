@@ -124,9 +124,10 @@ class FlowTable {
       const unsigned matches = match(b, tags_of(up.hash));
       if (matches == 0) {
         up.ref = kNone;
-        if (b.overflow != 0) [[unlikely]] {
-          prefetch_line(&bucket(next(static_cast<std::uint32_t>(&b - buckets_.data()))));
-          displaced |= std::uint64_t{1} << (&up - burst.data());
+        // Further on it is, or will be if it comes to an insert().
+        if (b.overflow != 0 || empty(b) == 0) [[unlikely]] {
+          prefetch_line(&following(b));
+          displaced |= std::uint64_t{b.overflow != 0} << (&up - burst.data());
         }
         continue;
       }
@@ -171,22 +172,27 @@ class FlowTable {
     return true;
   }
 
-  /// erase() of some that begin() was called for; they are there.
+  /// erase() of up to kBurst that begin() was called for; they are there.
   void erase_burst(std::span<const LookUp> burst) {
-    std::uint32_t erased = 0;
+    TG_DCHECK(burst.size() <= kBurst);
+    std::uint64_t displaced = 0;
     for (const LookUp& up : burst) {
       // Of buckets_, which are not const here.
       Bucket& b = *static_cast<Bucket*>(const_cast<void*>(up.home));
       unsigned matches = match(b, tags_of(up.hash));
       while (matches != 0 && b.refs[std::countr_zero(matches)] != up.ref) [[unlikely]] matches &= matches - 1;
       if (matches == 0) [[unlikely]] {
-        erase(up.hash, up.ref);
+        prefetch_line(&following(b));
+        displaced |= std::uint64_t{1} << (&up - burst.data());
         continue;
       }
       write_slot(b, static_cast<unsigned>(std::countr_zero(matches)), kEmptyTag, 0);
-      ++erased;
     }
-    size_ = size_ - erased;
+    size_ = size_ - static_cast<std::uint32_t>(burst.size() - static_cast<unsigned>(std::popcount(displaced)));
+    for (; displaced != 0; displaced &= displaced - 1) {
+      const LookUp& up = burst[static_cast<unsigned>(std::countr_zero(displaced))];
+      erase(up.hash, up.ref);
+    }
   }
 
   /// Puts another reference in the place of an entry of the same key: a Tcb becomes a TIME_WAIT entry. False when
@@ -314,6 +320,9 @@ class FlowTable {
   }
   [[nodiscard]] static std::uint16_t tag_of(std::uint64_t hash) {
     return static_cast<std::uint16_t>(hash >> 48 | kInUse);
+  }
+  [[nodiscard]] const Bucket& following(const Bucket& b) const {
+    return bucket(next(static_cast<std::uint32_t>(&b - buckets_.data())));
   }
   /// The following bucket: the one the adjacent-line prefetcher is likely to have brought already.
   [[nodiscard]] std::uint32_t next(std::uint32_t index) const { return index + 1 == bucket_count_ ? 0 : index + 1; }
