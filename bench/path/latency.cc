@@ -184,7 +184,8 @@ void LatencyBench::answer_for(std::span<const Arrival> asked, std::span<const Fr
       ++finished_;
       free_.push_back(arrival.client);
     } else {
-      arrivals_.push({clock_ + delay, arrival.client, arrival.step == ClientStep::kOpen ? ClientStep::kAsk : ClientStep::kClose});
+      arrivals_.push(
+          {clock_ + delay, arrival.client, arrival.step == ClientStep::kOpen ? ClientStep::kAsk : ClientStep::kClose});
     }
   }
   for (const Frame& frame : burst) server_.frames.give(frame);

@@ -198,7 +198,8 @@ Result<void> Shard::listen(const ListenerConfig& listener) {
                  "is above limits.syn_received (" + std::to_string(impl_->config.limits.syn_received) +
                      "), which all listeners share; raise that or lower this");
   }
-  if (impl_->engine.draining()) return wrong("listen", where, "the shard drains and lets nobody new in; listen before, or on another shard");
+  if (impl_->engine.draining())
+    return wrong("listen", where, "the shard drains and lets nobody new in; listen before, or on another shard");
   if (!impl_->engine.listen(tcp_listener(listener, impl_->config.tcp)))
     return wrong("listen", where, "in use by another listener, or more than 255 listeners");
   return {};

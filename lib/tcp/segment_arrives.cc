@@ -33,8 +33,7 @@ std::uint32_t window_of(const TcbHot& hot, const Segment& segment) {
   listen_arrives(segment, hash, *listener);
 }
 
-[[gnu::always_inline]] inline void TcpEngine::connection_arrives(const FlowTable::LookUp& up,
-                                                                 const Segment& segment) {
+[[gnu::always_inline]] inline void TcpEngine::connection_arrives(const FlowTable::LookUp& up, const Segment& segment) {
   const std::uint32_t index = up.ref & kRefIndexMask;
   // A peer repeats what gets no answer, but a reset it says once.
   if (!awake(index) && !(segment.has(kRst) && wake(index, WorkPool::Purpose::kReset))) [[unlikely]]
