@@ -172,6 +172,19 @@ class FlowTable {
     return true;
   }
 
+  /// erase() of one that was looked up and is still there: since none ever moves, it is where it was found.
+  void erase(const LookUp& up) {
+    if (up.slot == kSlots) [[unlikely]] {
+      erase(up.hash, up.ref);
+      return;
+    }
+    // Of buckets_, which are not const here.
+    Bucket& b = *static_cast<Bucket*>(const_cast<void*>(up.home));
+    TG_DCHECK(b.tags[up.slot] == tag_of(up.hash) && b.refs[up.slot] == up.ref);
+    write_slot(b, up.slot, kEmptyTag, 0);
+    size_ = size_.get() - 1;
+  }
+
   /// erase() of up to kBurst that begin() was called for; they are there.
   void erase_burst(std::span<const LookUp> burst) {
     TG_DCHECK(burst.size() <= kBurst);

@@ -273,10 +273,19 @@ void TcpEngine::close(ConnectionId id) {
   close_otherwise(id);
 }
 
+/// `id.index` has been in use.
 void TcpEngine::close_otherwise(ConnectionId id) {
-  if (!alive(id)) return;
   TcbHot& hot = hot_[id.index];
-  if (hot.has(kTcbOrphan)) return;
+  const std::uint32_t flags = hot.flags;
+  if (hot.state == TcpState::kCloseWait && (flags & (kTcbOrphan | kTcbDead | kTcbFinQueued)) == 0 &&
+      hot.generation == id.generation && hot.work != kNone) [[likely]] {
+    // The same for a connection that its peer has closed first.
+    transition(hot, TcpState::kCloseWait, TcpState::kLastAck);
+    if ((flags & kTcbDirty) == 0) dirty_.push(id.index);
+    hot.flags = (flags | kTcbOrphan | kTcbFinQueued | kTcbDirty) & ~kTcbWantWritable;
+    return;
+  }
+  if (!alive(id) || hot.has(kTcbOrphan)) return;
   hot.set(kTcbOrphan);
   hot.clear(kTcbWantWritable);
   if (hot.has(kTcbDetached)) {

@@ -243,12 +243,14 @@ class TcpEngine {
   void established(std::uint32_t index);
   TcpListener* find_listener(const FlowKey& key);
   void update_send_window(TcbHot& hot, TcbCold& cold, const Segment& segment);
-  // lanes.cc: each false when the reference must do it; nothing has been changed then
+  // lanes.cc, lane_closes.cc: each false when the reference must do it; nothing has been changed then
   [[nodiscard]] bool fits_lane(const TcbHot&, const TcbCold&, const TcbWork&, const Segment& segment) const;
   bool lane_arrives(std::uint32_t index, const Segment& segment);
   bool lane_last(const FlowTable::LookUp& up, const Segment& segment);
   bool lane_opens(const FlowTable::LookUp& up, const Segment& segment);
   bool lane_output(std::uint32_t index, std::uint32_t flags);
+  bool lane_answer(std::uint32_t index, const Segment& segment);
+  bool lane_closed(const FlowTable::LookUp& up, const Segment& segment);
   // acknowledge.cc: what an acceptable ACK does
   void acknowledged(std::uint32_t index, const Segment& segment);
   void fin_acknowledged(std::uint32_t index, const Segment& segment);
@@ -432,8 +434,7 @@ class TcpEngine {
 
   TcpEngineConfig config_;
   DropCounters& drops_;
-  Instant start_;
-  Instant now_;
+  Instant start_, now_;
   Tick tick_ = 0;
   std::uint32_t now_us_ = 0, now_ms_ = 0;
   std::uint8_t receive_shift_ = 0;
@@ -444,8 +445,7 @@ class TcpEngine {
   /// Raised when a TIME-WAIT entry goes, perhaps for another connection's sake: what a burst looked up may be gone.
   std::uint64_t evictions_ = 0;
   SeenHashes seen_;
-  IndexPool pool_;
-  IndexPool pool_v6_;
+  IndexPool pool_, pool_v6_;
   FixedArray<TcbHot> hot_;
   FixedArray<TcbCold> cold_;
   WorkPool works_;

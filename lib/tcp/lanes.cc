@@ -99,8 +99,9 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
 /// The last segment of nearly every short connection: its service has closed it, nothing is left to read, and what is
 /// still in flight, our FIN the last of it, is acknowledged by a segment that brings the peer's FIN. FIN-WAIT-1 to
 /// TIME-WAIT at once (note 2 of figure 5). The guard is fits_lane() and the rest of what this comes to there; of what
-/// the reference then writes, only what outlives the Tcb is written here.
+/// the reference then writes, only what outlives the Tcb is written here. `segment` brings no text.
 [[gnu::flatten]] bool TcpEngine::lane_last(const FlowTable::LookUp& up, const Segment& segment) {
+  TG_DCHECK(segment.payload_len == 0);
   const std::uint32_t index = up.ref & kRefIndexMask;
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
@@ -109,7 +110,7 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
   constexpr std::uint32_t kUnwanted = kNotInLane | kTcbReadPending | kTcbSettings | kTcbEceDue;
   if ((flags & (kWanted | kUnwanted)) != kWanted || hot.state != TcpState::kFinWait1) [[unlikely]]
     return false;
-  if ((segment.flags & ~kPsh) != (kAck | kFin) || segment.payload_len != 0 || segment.ecn == 3) [[unlikely]]
+  if ((segment.flags & ~kPsh) != (kAck | kFin) || segment.ecn == 3) [[unlikely]]
     return false;
   const std::uint32_t options = flags & kTcbTimestamps;
   if ((((segment.options & (kOptTimestamps | kOptUserTimeout)) ^ options) | segment.sack_count) != 0) [[unlikely]]
@@ -195,8 +196,7 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
   if (hot.state == TcpState::kLastAck && hot.has(kTcbOrphan) && segment.ack == hot.snd_max && len == 0 &&
       cold.extra == kNone && cold.retransmits == 0 && (hot.flags & (kTcbFinSent | kTcbReadPending)) == kTcbFinSent &&
       work.rx_head == kNone) {
-    // The ACK of our FIN, and nobody has anything left to read. CLOSED comes next: what it would teach about round
-    // trip, windows and timers is not learned.
+    // As in lane_closed(), with octets in flight before our FIN.
     hot.snd_una = hot.snd_nxt = segment.ack;
     release(index, CloseReason::kNormal);
     return true;

@@ -39,7 +39,11 @@ std::uint32_t window_of(const TcbHot& hot, const Segment& segment) {
   if (!awake(index) && !(segment.has(kRst) && wake(index, WorkPool::Purpose::kReset))) [[unlikely]]
     return drop(Drop::kWorkExhausted);
   if (config_.tcp.lanes) [[likely]] {
-    if (segment.has(kFin) && lane_last(up, segment)) return;
+    if (segment.has(kFin)) {
+      if (segment.payload_len == 0 ? lane_last(up, segment) : lane_answer(index, segment)) return;
+    } else if (hot_[index].state == TcpState::kLastAck && lane_closed(up, segment)) {
+      return;
+    }
     if (lane_arrives(index, segment)) [[likely]]
       return;
   }

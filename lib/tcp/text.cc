@@ -313,13 +313,24 @@ void TcpEngine::after_delivery(std::span<Event> events) {
       TcbHot& hot = hot_[index];
       const std::uint32_t flags = hot.flags;
       constexpr std::uint32_t kAnswered = kTcbOrphan | kTcbDirty;
-      if ((flags & (kAnswered | kTcbDetached | kTcbDead)) == kAnswered && event.consumed >= event.data.size() &&
-          hot.generation == event.connection.generation && work_of(hot).rx_head == kNone) [[likely]] {
-        // All was taken where it came in, and the connection is closed: nobody is to be told of anything.
-        hot.flags = flags & ~kTcbReadPending;
-      } else if (alive(event.connection)) {
-        settle_readable(index, event);
+      constexpr std::uint32_t kEnded = kTcbOrphan | kTcbFinReceived | kTcbFinDelivered;
+      // Whose event this is, has a work block as long as it has not gone.
+      if (event.consumed >= event.data.size() && hot.generation == event.connection.generation &&
+          work_of(hot).rx_head == kNone) [[likely]] {
+        // All was taken where it came in.
+        if ((flags & (kAnswered | kTcbDetached | kTcbDead)) == kAnswered) {
+          // And the connection is closed: nobody is to be told of anything.
+          hot.flags = flags & ~kTcbReadPending;
+          continue;
+        }
+        if ((flags & (kEnded | kTcbDetached | kTcbDead)) == kTcbFinReceived) {
+          // And the peer's FIN lies behind it.
+          hot.flags = (flags & ~kTcbReadPending) | kTcbFinDelivered;
+          push_event(index, EventType::kPeerClosed);
+          continue;
+        }
       }
+      if (alive(event.connection)) settle_readable(index, event);
     } else if (event.type == EventType::kWritable) [[unlikely]] {
       const std::uint32_t index = event.connection.index;
       if (alive(event.connection) && work_or_rest(index).rx_head != kNone &&
