@@ -17,8 +17,7 @@ namespace tidegate {
   TcbHot& hot = hot_[index];
   TcbCold& cold = cold_[index];
   const std::uint32_t flags = hot.flags;
-  constexpr std::uint32_t kUnwanted =
-      kTcbFinAhead | kTcbInRecovery | kTcbAbort | kTcbReadPending | kTcbWantWritable;
+  constexpr std::uint32_t kUnwanted = kTcbFinAhead | kTcbInRecovery | kTcbAbort | kTcbReadPending | kTcbWantWritable;
   if ((flags & (kTcbTiming | kUnwanted)) != kTcbTiming || hot.state != TcpState::kEstablished) [[unlikely]]
     return false;
   if ((segment.flags & ~kPsh) != (kAck | kFin) || segment.ecn == kEcnCe) [[unlikely]]
@@ -82,8 +81,13 @@ namespace tidegate {
   ++lane_segments_;
   promised_blocks_ += blocks;
   counters_.add(TcpCounter::kDataOctetsIn, len);
-  *new_events(1) = Event{EventType::kReadable,    CloseReason::kNormal,   hot.service, {index, hot.generation}, hot.user,
-                         {segment.payload, len}, 0};
+  *new_events(1) = Event{EventType::kReadable,
+                         CloseReason::kNormal,
+                         hot.service,
+                         {index, hot.generation},
+                         hot.user,
+                         {segment.payload, len},
+                         0};
   if ((flags & kTcbDirty) == 0) dirty_.push(index);
   return true;
 }
