@@ -23,15 +23,15 @@ class Histogram {
   static constexpr std::size_t kBuckets = std::size_t{kRangeBits - kPrecisionBits + 1} << kPrecisionBits;
 
   void record(std::int64_t value) {
-    const std::uint64_t v = clipped(value);
-    record_in(bucket_of(v), v);
+    record(clipped(value), 1);
   }
-  /// The same value in two histograms.
-  static void record(Histogram& a, Histogram& b, std::int64_t value) {
-    const std::uint64_t v = clipped(value);
-    const std::size_t bucket = bucket_of(v);
-    a.record_in(bucket, v);
-    b.record_in(bucket, v);
+  /// The same value `n` times.
+  void record(std::uint64_t value, std::uint64_t n) {
+    bump(buckets_[bucket_of(value)], n);
+    bump(count_, n);
+    bump(sum_, value * n);
+    if (value > max_.get()) max_.set(value);
+    if (value < min_.get()) min_.set(value);
   }
   /// Adds what `other` counted (which may be running) to this one.
   void merge(const Histogram& other) {
@@ -71,13 +71,6 @@ class Histogram {
  private:
   using Cell = Published<std::uint64_t>;
   static std::uint64_t clipped(std::int64_t value) { return value < 0 ? 0 : static_cast<std::uint64_t>(value); }
-  void record_in(std::size_t bucket, std::uint64_t v) {
-    bump(buckets_[bucket], 1);
-    bump(count_, 1);
-    bump(sum_, v);
-    if (v > max_.get()) max_.set(v);
-    if (v < min_.get()) min_.set(v);
-  }
   static void bump(Cell& cell, std::uint64_t n) { cell.set(cell.get() + n); }
 
   /// Values below 2^7 have a bucket each; above, the seven bits after the leading one choose among 128.
@@ -99,6 +92,36 @@ class Histogram {
   Cell max_;
   Cell min_{~std::uint64_t{0}};
   std::array<Cell, kBuckets> buckets_{};
+};
+
+/// Records that come one after the other, of which many in a row are alike: each such row goes into the histogram at
+/// once. Ownership: borrows the histogram; what was recorded is in it after end(). Thread rule: the histogram's writer.
+class HistogramRun {
+ public:
+  explicit HistogramRun(Histogram& histogram) : histogram_(histogram) {}
+  HistogramRun(const HistogramRun&) = delete;
+  HistogramRun& operator=(const HistogramRun&) = delete;
+  ~HistogramRun() { end(); }
+
+  void record(std::int64_t value) {
+    if (value != value_) [[unlikely]]
+      change(value);
+    ++n_;
+  }
+  void end() {
+    if (n_ != 0) histogram_.record(value_ < 0 ? 0 : static_cast<std::uint64_t>(value_), n_);
+    n_ = 0;
+  }
+
+ private:
+  [[gnu::noinline]] void change(std::int64_t value) {
+    end();
+    value_ = value;
+  }
+
+  Histogram& histogram_;
+  std::int64_t value_ = 0;
+  std::uint64_t n_ = 0;
 };
 
 }  // namespace tidegate

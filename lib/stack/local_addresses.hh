@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/address.hh"
@@ -39,6 +40,19 @@ class LocalAddresses {
       if (range.first.is_v4() && range.count > 0) return range.first.v4_value();
     }
     return 0;
+  }
+
+  /// Most IPv4 addresses of ours in a row: the first, and how many.
+  [[nodiscard]] std::pair<std::uint32_t, std::uint32_t> usual_row_v4() const {
+    std::pair<std::uint32_t, std::uint32_t> row{0, 0};
+    for (const AddressRange& range : ranges_) {
+      if (!range.first.is_v4()) continue;
+      // None of them lies beyond the last IPv4 address.
+      const std::uint64_t most = (std::uint64_t{1} << 32) - range.first.v4_value();
+      const auto count = static_cast<std::uint32_t>(std::min<std::uint64_t>(range.count, most));
+      if (count > row.second) row = {range.first.v4_value(), count};
+    }
+    return row;
   }
 
   /// All ones behind one of our prefixes: everybody on that link, never somebody to have a connection with. RFC 3021: a

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <tuple>
 
 #include "stack/shard_impl.hh"
 
@@ -143,6 +144,7 @@ Shard::Impl::Impl(const ShardConfig& shard_config, Instant start, std::pmr::memo
   decode_config.mac = config.interface.mac;
   decode_config.vlan_id = config.interface.vlan_id;
   decode_config.usual_local = local.usual_v4();
+  std::tie(decode_config.usual_first, decode_config.usual_count) = local.usual_row_v4();
   offload.ip_checksum = config.interface.tx_ip_checksum_offload;
   offload.tcp_checksum = config.interface.tx_tcp_checksum_offload;
   engine.intents().connect(&Impl::transmit_intents, this);
@@ -271,6 +273,37 @@ void Shard::poll(Instant now, TxBurst& out) {
   impl.settle(out, {});
 }
 
+/// RFC 9293 3.9.2.3: a SYN from a broadcast address is ignored; nothing else from there finds a connection.
+inline bool Shard::Impl::from_nobody(const Segment& segment) const {
+  return segment.has(kSyn) && local.is_broadcast(segment.key.remote);
+}
+
+/// Whether all of them come to addresses of ours.
+[[gnu::noinline]] bool Shard::Impl::all_local(std::span<const Segment> segments) const {
+  IpAddress known{};
+  for (const Segment& segment : segments) {
+    if (segment.key.local == known) continue;
+    if (!local.contains(segment.key.local)) return false;
+    known = segment.key.local;
+  }
+  return true;
+}
+
+/// Those of them that come to us from somebody; the others are counted.
+[[gnu::noinline]] std::span<const Segment> Shard::Impl::only_ours(std::span<const Segment> segments) {
+  std::size_t n = 0;
+  for (const Segment& segment : segments) {
+    if (!local.contains(segment.key.local)) {
+      drops.add(Drop::kIpNotOurAddress);
+    } else if (from_nobody(segment)) {
+      drops.add(Drop::kIpv4BadSource);
+    } else {
+      accepted[n++] = segment;
+    }
+  }
+  return {accepted.data(), n};
+}
+
 void Shard::receive_burst(Instant now, std::span<Frame> in, TxBurst& out) {
   Impl& impl = *impl_;
   impl.engine.set_now(now);
@@ -289,37 +322,13 @@ void Shard::receive_burst(Instant now, std::span<Frame> in, TxBurst& out) {
       const OtherPacket& packet = impl.decoded.others[i];
       impl.other_packet(packet, (burst[packet.frame_index].flags & kRxLearnOnly) != 0, out);
     }
-    unsigned n = 0;
-    bool all_ours = true;
-    // RFC 9293 3.9.2.3: a SYN from a broadcast address is ignored; nothing else from there finds a connection.
-    const auto nobody = [&](const Segment& s) { return s.has(kSyn) && impl.local.is_broadcast(s.key.remote); };
-    // Mostly all of them come to the address the decoder has compared them with, and none of them is a SYN.
-    if (impl.decoded.other_local || (impl.decoded.flags_seen & kSyn) != 0) {
-      IpAddress known = impl.decoded.other_local ? IpAddress{} : impl.decoded.segments[0].key.local;
-      for (unsigned i = 0; i < impl.decoded.n_segments && all_ours; ++i) {
-        const Segment& segment = impl.decoded.segments[i];
-        if (segment.key.local != known) {
-          all_ours = impl.local.contains(segment.key.local);
-          known = segment.key.local;
-        }
-        all_ours = all_ours && !nobody(segment);
-      }
+    const std::span<const Segment> segments(impl.decoded.segments.data(), impl.decoded.n_segments);
+    // Mostly all of them come to addresses the decoder has compared them with, and none of them is a SYN.
+    bool all_ours = !impl.decoded.other_local || impl.all_local(segments);
+    if ((impl.decoded.flags_seen & kSyn) != 0) {
+      for (const Segment& segment : segments) all_ours = all_ours && !impl.from_nobody(segment);
     }
-    if (all_ours) {
-      impl.engine.receive_burst(std::span<const Segment>(impl.decoded.segments.data(), impl.decoded.n_segments));
-    } else {
-      for (unsigned i = 0; i < impl.decoded.n_segments; ++i) {
-        const Segment& segment = impl.decoded.segments[i];
-        if (!impl.local.contains(segment.key.local)) {
-          impl.drops.add(Drop::kIpNotOurAddress);
-        } else if (nobody(segment)) {
-          impl.drops.add(Drop::kIpv4BadSource);
-        } else {
-          impl.accepted[n++] = segment;
-        }
-      }
-      impl.engine.receive_burst(std::span<const Segment>(impl.accepted.data(), n));
-    }
+    impl.engine.receive_burst(all_ours ? segments : impl.only_ours(segments));
     impl.settle(out, burst);
   }
 }

@@ -24,6 +24,9 @@ struct Shard::Impl {
   void settle(TxBurst& out, std::span<Frame> received);
   void dispatch(std::span<Event> events);
   [[nodiscard]] ShardCounters gather() const;
+  [[nodiscard]] inline bool from_nobody(const Segment& segment) const;
+  [[nodiscard]] bool all_local(std::span<const Segment> segments) const;
+  [[nodiscard]] std::span<const Segment> only_ours(std::span<const Segment> segments);
 
   // overload.cc
   [[nodiscard]] std::span<Frame> shed_syns(std::span<Frame> frames, TxBurst& tx);

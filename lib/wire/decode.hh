@@ -26,6 +26,9 @@ struct DecodeConfig {
   bool verify_checksums = true;
   /// Our IPv4 address that most frames come to, in host order; 0 if there is none. See DecodedBurst::other_local.
   std::uint32_t usual_local = 0;
+  /// More of ours in a row, such as those connections are opened from: the first of them, and how many.
+  std::uint32_t usual_first = 0;
+  std::uint32_t usual_count = 0;
 };
 
 enum class PacketKind : std::uint8_t {
@@ -93,7 +96,7 @@ struct DecodedBurst {
   std::array<OtherPacket, kMaxBurst> others;
   unsigned n_segments = 0;
   unsigned n_others = 0;
-  /// Whether a segment may have come to another address than DecodeConfig::usual_local.
+  /// Whether a segment may have come to another address than DecodeConfig::usual_local and those in a row.
   bool other_local = false;
   /// The flags of all segments together.
   std::uint8_t flags_seen = 0;

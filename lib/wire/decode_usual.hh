@@ -181,6 +181,8 @@ class UsualDecoder {
         local_(swap_if_little(config.usual_local)),
         usual_local_(local_),
         local_lo_(IpAddress::v4(config.usual_local).lo),
+        usual_first_(config.usual_first),
+        usual_count_(config.usual_count),
         to_sum_(config.verify_checksums ? std::uint16_t{0} : kNoVerdicts),
         other_local_(config.usual_local == 0 || config.usual_local >= kGroups) {
     // What is in local_ needs no look; this one would.
@@ -240,7 +242,11 @@ class UsualDecoder {
   /// A segment that came of a frame that is not usual.
   void note(const Segment& segment) {
     flags_ |= std::uint64_t{segment.flags} << kFlagsAt;
-    if (segment.key.local != IpAddress::v4(swap_if_little(usual_local_))) other_local_ = true;
+    if (!segment.key.local.is_v4()) {
+      other_local_ = true;
+    } else if (segment.key.local != IpAddress::v4(swap_if_little(usual_local_))) {
+      other_local_ = other_local_ || segment.key.local.v4_value() - usual_first_ >= usual_count_;
+    }
   }
 
   void next_frame() { index_ += kIndexOne; }
@@ -285,12 +291,14 @@ class UsualDecoder {
 #endif
   }
 
-  /// Not the one before: false for a group. Several of ours take turns in few bursts.
-  [[nodiscard]] bool other_destination(const std::uint8_t* p) {
-    if (load_be32(p + 30) >= kGroups) return false;
-    local_ = detail::load_raw<std::uint32_t>(p + 30);
-    local_lo_ = IpAddress::v4(swap_if_little(local_)).lo;
-    other_local_ = true;
+  /// Not the one before: false for a group. Several of ours take turns where connections are opened from them.
+  [[nodiscard, gnu::always_inline]] bool other_destination(const std::uint8_t* p) {
+    const std::uint32_t local = load_be32(p + 30);
+    if (local >= kGroups) return false;
+    local_ = swap_if_little(local);
+    local_lo_ = IpAddress::v4(local).lo;
+    if (local - usual_first_ >= usual_count_) [[unlikely]]
+      other_local_ = true;
     return true;
   }
 
@@ -361,6 +369,9 @@ class UsualDecoder {
   std::uint32_t usual_local_;
   /// The former as IpAddress has it.
   std::uint64_t local_lo_;
+  /// In host order: DecodeConfig's row of addresses.
+  std::uint32_t usual_first_;
+  std::uint32_t usual_count_;
   /// With which verdicts frames are summed here: none, or what none of them has.
   std::uint16_t to_sum_;
   bool other_local_;
