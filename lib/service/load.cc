@@ -43,12 +43,15 @@ LoadClient::Impl::Impl(const LoadConfig& config_in, std::pmr::memory_resource* m
       pool(config.concurrency, memory),
       slab(config.concurrency, memory),
       exchanges(config.concurrency, memory),
-      timeouts{Duration::ms(config.connect_timeout_ms), Duration::ms(config.response_timeout_ms)} {
+      timeouts{Duration::ms(config.connect_timeout_ms), Duration::ms(config.response_timeout_ms)},
+      given{timeouts[0] + timeouts[0] / 64, timeouts[1] + timeouts[1] / 64},
+      response_list(timeouts[1] == Duration{} ? kNever : timeouts[0] != timeouts[1]) {
   Rng rng(1);
   for (std::uint8_t& octet : pattern) octet = static_cast<std::uint8_t>(rng());
   for (const LoadTarget& target : config.targets) {
     connects.push_back({.remote = target.address, .remote_port = target.port});
   }
+  next_target = connects.data();
 }
 
 bool LoadClient::Impl::all_launched() const {
@@ -64,6 +67,7 @@ void LoadClient::Impl::on_poll(Instant now, Connections& connections) {
     begun = true;
     for (ConnectRequest& connect : connects) connect.service = static_cast<std::uint8_t>(own);
     schedule.begin(now + Duration::ns(config.start_delay_ns));
+    measured_from = schedule.start() + Duration::ms(config.warmup_ms);
     retry_at = schedule.start();
   }
   if (abort.load(std::memory_order_relaxed)) abort_some(connections);
@@ -79,25 +83,81 @@ void LoadClient::Impl::count_blocked(Instant now) {
   blocked_until = std::max(blocked_until, due);
 }
 
+/// One launch. False, without a rate: nothing was launched for want of a source or table space.
+[[gnu::always_inline]] inline bool LoadClient::Impl::open(Instant now, Instant due, Connections& connections) {
+  const std::uint32_t index = pool.allocate();
+  if (++generation == 0) generation = 1;
+  ConnectRequest& connect = *next_target;
+  connect.user = (std::uint64_t{generation} << 32) | index;
+  const ConnectResult connected = connections.connect(connect);
+  if (connected.error != ConnectError::kOk) [[unlikely]]
+    return not_opened(index, connected.error);
+  Slot* slot = ::new (static_cast<void*>(&slab[index])) Slot{};
+  slot->id = connected.connection;
+  slot->generation = generation;
+  slot->stage = Stage::kConnecting;
+  slot->due = due;
+  slot->opened = now;
+  if (config.kind == LoadKind::kEcho || config.kind == LoadKind::kDiscard) {
+    Exchange* exchange = ::new (static_cast<void*>(&exchanges[index])) Exchange{};
+    exchange->pattern_at = static_cast<std::uint32_t>(schedule.launched() * 7919 % kPatternBytes);
+  }
+  slot->in_histograms = due >= measured_from;
+  if (timeouts[0] != Duration{}) {
+    deadlines[0].push(slab, index, now + given[0]);
+    slot->list = 0;
+  }
+  if (++next_target == connects.data() + connects.size()) next_target = connects.data();
+  schedule.take();
+  results.opened.add();
+  return true;
+}
+
+/// connect() has given `error` for the record at `index`. False as from open().
+[[gnu::noinline]] bool LoadClient::Impl::not_opened(std::uint32_t index, ConnectError error) {
+  slab[index].stage = Stage::kFree;
+  slab[index].generation = 0;
+  pool.free(index);
+  const bool want_space = error == ConnectError::kNoSource || error == ConnectError::kTableFull;
+  if (want_space && !schedule.paced()) return false;
+  switch (error) {
+    case ConnectError::kNoSource:
+      count_failure(LoadFailure::kNoSource);
+      break;
+    case ConnectError::kTableFull:
+      count_failure(LoadFailure::kTableFull);
+      break;
+    case ConnectError::kNoRoute:
+      count_failure(LoadFailure::kNoRoute);
+      break;
+    default:
+      count_failure(LoadFailure::kNotAllowed);
+      break;
+  }
+  schedule.take();
+  return true;
+}
+
 void LoadClient::Impl::launch(Instant now, Connections& connections) {
   // A SYN that cannot go out now is better sent later than lost, which costs its timeout.
   if (connections.backed_up()) {
     if (schedule.paced()) count_blocked(now);
     return;
   }
-  if (!schedule.paced()) {
-    if (now < retry_at) return;
-    for (std::uint32_t n = 0; n < config.max_launches_per_poll && pool.in_use() < config.concurrency; ++n) {
-      if (config.total != 0 && schedule.launched() >= config.total) return;
-      if (!open(now, now, connections)) {
-        // Sources come back one by one as TIME-WAIT ends; asking once a millisecond is often enough.
-        results.source_waits.add();
-        retry_at = now + Duration::ms(1);
-        return;
-      }
+  if (schedule.paced()) return launch_paced(now, connections);
+  if (now < retry_at) return;
+  for (std::uint32_t n = 0; n < config.max_launches_per_poll && pool.in_use() < config.concurrency; ++n) {
+    if (config.total != 0 && schedule.launched() >= config.total) return;
+    if (!open(now, now, connections)) {
+      // Sources come back one by one as TIME-WAIT ends; asking once a millisecond is often enough.
+      results.source_waits.add();
+      retry_at = now + Duration::ms(1);
+      return;
     }
-    return;
   }
+}
+
+void LoadClient::Impl::launch_paced(Instant now, Connections& connections) {
   // Offered more than it can do, the client sees to what it has begun first; what is launched late is timed from when
   // it was due all the same. Without this, answers overflow the device's queue and connections wait for timeouts.
   const std::uint32_t most = connections.packets_waiting()
@@ -112,51 +172,6 @@ void LoadClient::Impl::launch(Instant now, Connections& connections) {
     if (now - schedule.next_due() > kLate) results.delayed_launches.add();
     static_cast<void>(open(now, schedule.next_due(), connections));
   }
-}
-
-/// One launch. False, without a rate: nothing was launched for want of a source or table space.
-bool LoadClient::Impl::open(Instant now, Instant due, Connections& connections) {
-  const std::uint32_t index = pool.allocate();
-  Slot* slot = ::new (static_cast<void*>(&slab[index])) Slot{};
-  slot->generation = ++generation;
-  ConnectRequest& connect = connects[next_target];
-  connect.user = (std::uint64_t{slot->generation} << 32) | index;
-  const ConnectResult connected = connections.connect(connect);
-  if (connected.error != ConnectError::kOk) {
-    pool.free(index);
-    const bool want_space = connected.error == ConnectError::kNoSource || connected.error == ConnectError::kTableFull;
-    if (want_space && !schedule.paced()) return false;
-    switch (connected.error) {
-      case ConnectError::kNoSource:
-        count_failure(LoadFailure::kNoSource);
-        break;
-      case ConnectError::kTableFull:
-        count_failure(LoadFailure::kTableFull);
-        break;
-      case ConnectError::kNoRoute:
-        count_failure(LoadFailure::kNoRoute);
-        break;
-      default:
-        count_failure(LoadFailure::kNotAllowed);
-        break;
-    }
-    schedule.take();
-    return true;
-  }
-  slot->id = connected.connection;
-  slot->stage = Stage::kConnecting;
-  slot->due = due;
-  slot->opened = now;
-  if (config.kind == LoadKind::kEcho || config.kind == LoadKind::kDiscard) {
-    Exchange* exchange = ::new (static_cast<void*>(&exchanges[index])) Exchange{};
-    exchange->pattern_at = static_cast<std::uint32_t>(schedule.launched() * 7919 % kPatternBytes);
-  }
-  slot->in_histograms = due >= schedule.start() + Duration::ms(config.warmup_ms);
-  set_deadline(index, false, now);
-  next_target = next_target + 1 == connects.size() ? 0 : next_target + 1;
-  schedule.take();
-  results.opened.add();
-  return true;
 }
 
 void LoadClient::Impl::expire(Instant now, Connections& connections) {
@@ -187,53 +202,64 @@ void LoadClient::Impl::fail(std::uint32_t index, LoadFailure failure, Connection
   connections.abort(slot.id);
 }
 
-void LoadClient::Impl::on_connected(std::uint32_t index, Connections& connections) {
-  Slot& slot = slab[index];
-  if (slot.stage != Stage::kConnecting) return;
-  const Instant now = connections.now();
-  results.connected.add();
-  if (slot.in_histograms) results.handshake_ns.record((now - slot.opened).as_ns());
+/// Otherwise than by an answer that came in time.
+[[gnu::noinline]] void LoadClient::Impl::set_deadline(std::uint32_t index, Instant now) {
+  clear_deadline(index);
+  if (response_list == kNever) return;
+  deadlines[response_list].push(slab, index, now + given[1]);
+  slab[index].list = response_list;
+}
+
+[[gnu::always_inline]] inline void LoadClient::Impl::await(const Slot& slot, std::uint32_t index, Batch& batch) {
+  if (slot.list != response_list || slot.link.deadline < batch.near) [[unlikely]]
+    set_deadline(index, batch.now);
+}
+
+[[gnu::always_inline]] inline void LoadClient::Impl::on_connected(Slot& slot, std::uint32_t index, Batch& batch) {
+  if (slot.stage != Stage::kConnecting) [[unlikely]]
+    return;
+  ++batch.connected;
+  if (slot.in_histograms) batch.handshake.record((batch.now - slot.opened).as_ns());
   slot.stage = Stage::kTalking;
-  slot.request = now;
-  slot.request_waits = true;
-  set_deadline(index, true, now);
-  if (config.kind == LoadKind::kConnectClose) return done(index, connections);
-  talk(index, connections);
+  slot.request = batch.now;
+  await(slot, index, batch);
+  if (config.kind == LoadKind::kHttp) [[likely]]
+    return send_request(slot, batch);
+  if (config.kind == LoadKind::kConnectClose) return done(slot, batch.connections);
+  send_payload(index, batch);
 }
 
-/// Sends what can be sent now.
-void LoadClient::Impl::talk(std::uint32_t index, Connections& connections) {
-  if (config.kind == LoadKind::kHttp) {
-    if (slab[index].request_waits) send_request(index, connections);
-  } else {
-    send_payload(index, connections);
-  }
-}
-
-void LoadClient::Impl::send_request(std::uint32_t index, Connections& connections) {
+/// There is room again: sends what can be sent now.
+[[gnu::noinline]] void LoadClient::Impl::talk(std::uint32_t index, Batch& batch) {
   Slot& slot = slab[index];
+  if (slot.stage != Stage::kTalking) return;
+  if (config.kind != LoadKind::kHttp) return send_payload(index, batch);
+  if (slot.request_waits) send_request(slot, batch);
+}
+
+[[gnu::always_inline]] inline void LoadClient::Impl::send_request(Slot& slot, Batch& batch) {
   const bool last = slot.requests_done + 1 == config.requests_per_connection;
   const StaticData& data = last ? last_request : request;
-  slot.request_waits = !connections.send_static(slot.id, data);
-  if (!slot.request_waits) results.bytes_out.add(data.octets.size());
+  slot.request_waits = !batch.connections.send_static(slot.id, data);
+  if (!slot.request_waits) [[likely]]
+    batch.bytes_out += data.octets.size();
 }
 
-void LoadClient::Impl::send_payload(std::uint32_t index, Connections& connections) {
-  const Slot& slot = slab[index];
+[[gnu::noinline]] void LoadClient::Impl::send_payload(std::uint32_t index, Batch& batch) {
+  Slot& slot = slab[index];
   Exchange& exchange = exchanges[index];
   while (exchange.sent < config.payload_bytes) {
     const std::uint64_t at = (exchange.pattern_at + exchange.sent) % kPatternBytes;
     const std::uint64_t length = std::min(config.payload_bytes - exchange.sent, kPatternBytes - at);
-    const std::size_t taken = connections.send(slot.id, {pattern.data() + at, static_cast<std::size_t>(length)});
+    const std::size_t taken = batch.connections.send(slot.id, {pattern.data() + at, static_cast<std::size_t>(length)});
     exchange.sent += taken;
-    results.bytes_out.add(taken);
+    batch.bytes_out += taken;
     if (taken < length) return;
   }
-  if (config.kind == LoadKind::kDiscard) done(index, connections);
+  if (config.kind == LoadKind::kDiscard) done(slot, batch.connections);
 }
 
-void LoadClient::Impl::done(std::uint32_t index, Connections& connections) {
-  Slot& slot = slab[index];
+inline void LoadClient::Impl::done(Slot& slot, Connections& connections) {
   if (config.first_close == FirstClose::kServer) {
     slot.stage = Stage::kAwaitClose;
     return;
@@ -242,56 +268,64 @@ void LoadClient::Impl::done(std::uint32_t index, Connections& connections) {
   connections.close(slot.id);
 }
 
-void LoadClient::Impl::on_readable(std::uint32_t index, Event& event, Connections& connections) {
-  Slot& slot = slab[index];
-  const auto wanted = event.data.size() - event.consumed;
-  results.bytes_in.add(wanted);
-  if (slot.stage == Stage::kTalking && config.kind == LoadKind::kHttp) {
-    read_answers(index, event, connections);
-  } else if (slot.stage == Stage::kTalking && config.kind == LoadKind::kEcho) {
-    read_echo(index, event, connections);
-  } else if (slot.stage != Stage::kClosing || slot.failure == LoadFailure::kCount) {
-    // Octets nobody asked for.
-    fail(index, LoadFailure::kWrongAnswer, connections);
+[[gnu::always_inline]] inline void LoadClient::Impl::on_readable(Slot& slot, std::uint32_t index, Event& event, Batch& batch) {
+  const std::span<const std::uint8_t> data = event.data.subspan(event.consumed);
+  batch.bytes_in += data.size();
+  // While a request is under way, and nothing of its answer has come. Only answers to requests have been learned.
+  if (slot.stage == Stage::kTalking && !slot.request_waits && !slot.answer_begun && reader.same_as_last(data)) [[likely]] {
+    answered(slot, batch);
+  } else {
+    read_others(index, event, batch);
   }
   event.consumed = static_cast<std::uint32_t>(event.data.size());
-  if (slot.stage == Stage::kTalking || slot.stage == Stage::kAwaitClose) set_deadline(index, true, connections.now());
+  if (slot.stage == Stage::kTalking || slot.stage == Stage::kAwaitClose) await(slot, index, batch);
 }
 
-void LoadClient::Impl::read_answers(std::uint32_t index, Event& event, Connections& connections) {
+/// What is not the usual answer.
+[[gnu::noinline]] void LoadClient::Impl::read_others(std::uint32_t index, Event& event, Batch& batch) {
+  const Slot& slot = slab[index];
+  if (slot.stage == Stage::kTalking && config.kind == LoadKind::kHttp) {
+    read_answers(index, event, batch);
+  } else if (slot.stage == Stage::kTalking && config.kind == LoadKind::kEcho) {
+    read_echo(index, event, batch);
+  } else if (slot.stage != Stage::kClosing || slot.failure == LoadFailure::kCount) {
+    // Octets nobody asked for.
+    fail(index, LoadFailure::kWrongAnswer, batch.connections);
+  }
+}
+
+void LoadClient::Impl::read_answers(std::uint32_t index, Event& event, Batch& batch) {
   Slot& slot = slab[index];
   std::span<const std::uint8_t> data = event.data.subspan(event.consumed);
   while (!data.empty()) {
     // Everything asked for has been answered, or the request has not been sent.
     if (slot.stage != Stage::kTalking || slot.request_waits) {
-      return fail(index, LoadFailure::kWrongAnswer, connections);
+      return fail(index, LoadFailure::kWrongAnswer, batch.connections);
     }
-    if (!slot.answer_begun && reader.same_as_last(data)) return answered(index, connections);
+    if (!slot.answer_begun && reader.same_as_last(data)) return answered(slot, batch);
     if (!slot.answer_begun) ::new (static_cast<void*>(&exchanges[index])) Exchange{};
     slot.answer_begun = true;
     const AnswerReader::Step step = reader.feed(exchanges[index].answer, data);
     data = data.subspan(step.consumed);
-    if (step.verdict == AnswerReader::Verdict::kWrong) return fail(index, LoadFailure::kWrongAnswer, connections);
+    if (step.verdict == AnswerReader::Verdict::kWrong)
+      return fail(index, LoadFailure::kWrongAnswer, batch.connections);
     if (step.verdict == AnswerReader::Verdict::kMore) return;
     slot.answer_begun = false;
-    answered(index, connections);
+    answered(slot, batch);
   }
 }
 
 /// A good answer is complete.
-void LoadClient::Impl::answered(std::uint32_t index, Connections& connections) {
-  Slot& slot = slab[index];
-  const Instant now = connections.now();
-  if (slot.in_histograms) results.response_ns.record((now - slot.request).as_ns());
-  results.requests.add();
-  if (++slot.requests_done == config.requests_per_connection) return done(index, connections);
-  slot.request = now;
-  slot.request_waits = true;
-  send_request(index, connections);
+[[gnu::always_inline]] inline void LoadClient::Impl::answered(Slot& slot, Batch& batch) {
+  if (slot.in_histograms) batch.response.record((batch.now - slot.request).as_ns());
+  ++batch.requests;
+  if (++slot.requests_done == config.requests_per_connection) return done(slot, batch.connections);
+  slot.request = batch.now;
+  send_request(slot, batch);
 }
 
-void LoadClient::Impl::read_echo(std::uint32_t index, Event& event, Connections& connections) {
-  const Slot& slot = slab[index];
+void LoadClient::Impl::read_echo(std::uint32_t index, Event& event, Batch& batch) {
+  Slot& slot = slab[index];
   Exchange& exchange = exchanges[index];
   std::span<const std::uint8_t> data = event.data.subspan(event.consumed);
   while (!data.empty()) {
@@ -299,40 +333,43 @@ void LoadClient::Impl::read_echo(std::uint32_t index, Event& event, Connections&
     const std::size_t length = std::min<std::uint64_t>(data.size(), kPatternBytes - at);
     // No more than was sent can come back.
     if (exchange.received + length > exchange.sent || std::memcmp(pattern.data() + at, data.data(), length) != 0) {
-      return fail(index, LoadFailure::kWrongAnswer, connections);
+      return fail(index, LoadFailure::kWrongAnswer, batch.connections);
     }
     exchange.received += length;
     data = data.subspan(length);
   }
   if (exchange.received < config.payload_bytes) return;
-  if (slot.in_histograms) results.response_ns.record((connections.now() - slot.request).as_ns());
-  results.requests.add();
-  done(index, connections);
+  if (slot.in_histograms) batch.response.record((batch.now - slot.request).as_ns());
+  ++batch.requests;
+  done(slot, batch.connections);
 }
 
-void LoadClient::Impl::on_peer_closed(std::uint32_t index, Connections& connections) {
-  Slot& slot = slab[index];
-  if (slot.stage == Stage::kTalking) {
-    const bool ends_answer = config.kind == LoadKind::kHttp && slot.answer_begun &&
-                             reader.complete_at_end(exchanges[index].answer) &&
-                             slot.requests_done + 1 == config.requests_per_connection;
-    if (!ends_answer) {
-      slot.failure = LoadFailure::kShortAnswer;
-    } else {
-      if (slot.in_histograms) results.response_ns.record((connections.now() - slot.request).as_ns());
-      results.requests.add();
-    }
-  }
+[[gnu::always_inline]] inline void LoadClient::Impl::on_peer_closed(Slot& slot, std::uint32_t index, Batch& batch) {
+  if (slot.stage == Stage::kTalking) [[unlikely]]
+    closed_while_talking(index, batch);
   if (slot.stage == Stage::kClosing) return;
   slot.stage = Stage::kClosing;
-  connections.close(slot.id);
+  batch.connections.close(slot.id);
 }
 
-LoadFailure LoadClient::Impl::failure_of(const Slot& slot, CloseReason reason) const {
+[[gnu::noinline]] void LoadClient::Impl::closed_while_talking(std::uint32_t index, Batch& batch) {
+  Slot& slot = slab[index];
+  const bool ends_answer = config.kind == LoadKind::kHttp && slot.answer_begun &&
+                           reader.complete_at_end(exchanges[index].answer) &&
+                           slot.requests_done + 1 == config.requests_per_connection;
+  if (!ends_answer) {
+    slot.failure = LoadFailure::kShortAnswer;
+    return;
+  }
+  if (slot.in_histograms) batch.response.record((batch.now - slot.request).as_ns());
+  ++batch.requests;
+}
+
+[[gnu::noinline]] LoadFailure LoadClient::Impl::failure_of(const Slot& slot, CloseReason reason) const {
   if (slot.failure != LoadFailure::kCount) return slot.failure;
   switch (reason) {
     case CloseReason::kNormal:
-      return slot.stage == Stage::kClosing ? LoadFailure::kCount : LoadFailure::kShortAnswer;
+      return LoadFailure::kShortAnswer;
     case CloseReason::kRefused:
       return LoadFailure::kRefused;
     case CloseReason::kReset:
@@ -346,26 +383,74 @@ LoadFailure LoadClient::Impl::failure_of(const Slot& slot, CloseReason reason) c
   }
 }
 
-void LoadClient::Impl::on_closed(std::uint32_t index, CloseReason reason, Connections& connections) {
-  Slot& slot = slab[index];
-  const LoadFailure failure = failure_of(slot, reason);
-  if (failure != LoadFailure::kCount) {
-    count_failure(failure);
+[[gnu::always_inline]] inline void LoadClient::Impl::on_closed(Slot& slot, std::uint32_t index, CloseReason reason, Batch& batch) {
+  const bool as_wanted =
+      slot.stage == Stage::kClosing && slot.failure == LoadFailure::kCount && reason == CloseReason::kNormal;
+  if (!as_wanted) [[unlikely]] {
+    count_failure(failure_of(slot, reason));
   } else {
-    results.completed.add();
+    ++batch.completed;
     if (slot.in_histograms) {
-      const Instant now = connections.now();
-      if (slot.due == slot.opened) {
-        Histogram::record(results.connection_ns, results.connection_from_due_ns, (now - slot.opened).as_ns());
-      } else {
-        results.connection_ns.record((now - slot.opened).as_ns());
-        results.connection_from_due_ns.record((now - slot.due).as_ns());
-      }
+      batch.connection.record((batch.now - slot.opened).as_ns());
+      batch.from_due.record((batch.now - slot.due).as_ns());
     }
   }
   clear_deadline(index);
   slot.stage = Stage::kFree;
+  slot.generation = 0;
   pool.free(index);
+}
+
+[[gnu::always_inline]] inline void LoadClient::Impl::on_event(Event& event, std::span<Slot> slots, Batch& batch) {
+  const auto index = static_cast<std::uint32_t>(event.user);
+  // A late one: of a connection whose record has gone, or is another's.
+  if (index >= slots.size() || slots[index].generation != event.user >> 32) [[unlikely]]
+    return;
+  Slot& slot = slots[index];
+  switch (event.type) {
+    case EventType::kConnected:
+      return on_connected(slot, index, batch);
+    case EventType::kReadable:
+      return on_readable(slot, index, event, batch);
+    case EventType::kWritable:
+      return talk(index, batch);
+    case EventType::kPeerClosed:
+      return on_peer_closed(slot, index, batch);
+    case EventType::kClosed:
+      return on_closed(slot, index, event.reason, batch);
+    case EventType::kAccepted:
+    case EventType::kUrgent:
+    case EventType::kSoftError:
+      return;
+  }
+}
+
+void LoadClient::Impl::on_events(std::span<Event> events, Connections& connections) {
+  Batch batch(*this, connections);
+  // None is launched meanwhile.
+  const std::span<Slot> slots(slab.data(), pool.high_water());
+  // With thousands at once the records of the next few are on their way while one is looked at; the last ones have
+  // been fetched when it is their turn.
+  constexpr std::size_t kAhead = 4;
+  std::size_t ahead = std::min(kAhead, events.size());
+  Event* event = events.data();
+  Event* const end = event + events.size();
+  for (Event* until = end - ahead; true; until = end, ahead = 0) {
+    for (; event != until; ++event) {
+      const auto next = static_cast<std::uint32_t>(event[ahead].user);
+      if (next < slots.size()) prefetch_line(&slots[next]);
+      on_event(*event, slots, batch);
+    }
+    if (event == end) break;
+  }
+}
+
+LoadClient::Impl::Batch::~Batch() {
+  results.connected.add(connected);
+  results.completed.add(completed);
+  results.requests.add(requests);
+  results.bytes_out.add(bytes_out);
+  results.bytes_in.add(bytes_in);
 }
 
 LoadClient::LoadClient(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -382,12 +467,7 @@ bool LoadClient::finished() const { return impl_->status.get() == kAllLaunched; 
 const LoadResults& LoadClient::results() const { return impl_->results; }
 
 void LoadClient::on_events(std::span<Event> events, Connections& connections) {
-  // With thousands at once the records of the next few are on their way while one is looked at.
-  constexpr std::size_t kAhead = 4;
-  for (std::size_t i = 0; i < events.size(); ++i) {
-    if (i + kAhead < events.size()) impl_->prefetch(events[i + kAhead]);
-    impl_->on_event(events[i], connections);
-  }
+  impl_->on_events(events, connections);
   impl_->publish();
 }
 

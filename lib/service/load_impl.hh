@@ -30,6 +30,8 @@ struct LoadClient::Impl {
   };
 
   static constexpr std::uint8_t kNoList = 2;
+  /// In it no record is.
+  static constexpr std::uint8_t kNever = 3;
 
   /// What every connection needs: one cache line.
   struct alignas(64) Slot {
@@ -38,6 +40,7 @@ struct LoadClient::Impl {
     Instant due;
     Instant opened;
     Instant request;
+    /// Of its connection; 0: it has none.
     std::uint32_t generation = 0;
     std::uint32_t requests_done = 0;
     Stage stage = Stage::kFree;
@@ -63,36 +66,69 @@ struct LoadClient::Impl {
 
   Impl(const LoadConfig& config_in, std::pmr::memory_resource* memory);
 
-  inline void on_event(Event& event, Connections& connections);
-  void on_connected(std::uint32_t index, Connections& connections);
-  void on_readable(std::uint32_t index, Event& event, Connections& connections);
-  void read_answers(std::uint32_t index, Event& event, Connections& connections);
-  void answered(std::uint32_t index, Connections& connections);
-  void read_echo(std::uint32_t index, Event& event, Connections& connections);
-  void on_peer_closed(std::uint32_t index, Connections& connections);
-  void on_closed(std::uint32_t index, CloseReason reason, Connections& connections);
+  /// One on_events() call: what is asked but once, and what is counted until it ends.
+  struct Batch {
+    Batch(Impl& impl, Connections& connections_in)
+        : connections(connections_in),
+          now(connections_in.now()),
+          near(now + impl.timeouts[1]),
+          results(impl.results),
+          handshake(results.handshake_ns),
+          response(results.response_ns),
+          connection(results.connection_ns),
+          from_due(results.connection_from_due_ns) {}
+    Batch(const Batch&) = delete;
+    Batch& operator=(const Batch&) = delete;
+    ~Batch();
+
+    Connections& connections;
+    Instant now;
+    /// Deadlines of answers before this one are too near.
+    Instant near;
+    LoadResults& results;
+    std::uint64_t connected = 0;
+    std::uint64_t completed = 0;
+    std::uint64_t requests = 0;
+    std::uint64_t bytes_out = 0;
+    std::uint64_t bytes_in = 0;
+    HistogramRun handshake;
+    HistogramRun response;
+    HistogramRun connection;
+    HistogramRun from_due;
+  };
+
+  void on_events(std::span<Event> events, Connections& connections);
+  inline void on_event(Event& event, std::span<Slot> slots, Batch& batch);
+  inline void on_connected(Slot& slot, std::uint32_t index, Batch& batch);
+  inline void on_readable(Slot& slot, std::uint32_t index, Event& event, Batch& batch);
+  void read_others(std::uint32_t index, Event& event, Batch& batch);
+  void read_answers(std::uint32_t index, Event& event, Batch& batch);
+  inline void answered(Slot& slot, Batch& batch);
+  void read_echo(std::uint32_t index, Event& event, Batch& batch);
+  inline void on_peer_closed(Slot& slot, std::uint32_t index, Batch& batch);
+  void closed_while_talking(std::uint32_t index, Batch& batch);
+  inline void on_closed(Slot& slot, std::uint32_t index, CloseReason reason, Batch& batch);
   void on_poll(Instant now, Connections& connections);
 
   void launch(Instant now, Connections& connections);
+  void launch_paced(Instant now, Connections& connections);
   void count_blocked(Instant now);
-  bool open(Instant now, Instant due, Connections& connections);
-  void talk(std::uint32_t index, Connections& connections);
-  void send_request(std::uint32_t index, Connections& connections);
-  void send_payload(std::uint32_t index, Connections& connections);
+  inline bool open(Instant now, Instant due, Connections& connections);
+  bool not_opened(std::uint32_t index, ConnectError error);
+  void talk(std::uint32_t index, Batch& batch);
+  inline void send_request(Slot& slot, Batch& batch);
+  void send_payload(std::uint32_t index, Batch& batch);
   /// Everything went well: close, or wait for the server to.
-  void done(std::uint32_t index, Connections& connections);
+  inline void done(Slot& slot, Connections& connections);
   void fail(std::uint32_t index, LoadFailure failure, Connections& connections);
   void expire(Instant now, Connections& connections);
   void abort_some(Connections& connections);
   /// The server may be silent for a whole timeout from now on.
-  inline void set_deadline(std::uint32_t index, bool response, Instant now);
+  inline void await(const Slot& slot, std::uint32_t index, Batch& batch);
+  void set_deadline(std::uint32_t index, Instant now);
   inline void clear_deadline(std::uint32_t index);
   void count_failure(LoadFailure failure) { results.failed[static_cast<std::size_t>(failure)].add(); }
-  void prefetch(const Event& event) const {
-    const auto index = static_cast<std::uint32_t>(event.user);
-    if (index < pool.high_water()) prefetch_line(&slab[index]);
-  }
-  [[nodiscard]] inline std::uint32_t index_of(const Event& event) const;
+  /// Of a connection that has not ended as wanted.
   [[nodiscard]] LoadFailure failure_of(const Slot& slot, CloseReason reason) const;
   [[nodiscard]] bool all_launched() const;
   void publish();
@@ -105,10 +141,12 @@ struct LoadClient::Impl {
   std::uint64_t blocked_until = 0;
   Instant retry_at;
   std::uint32_t abort_cursor = 0;
-  std::size_t next_target = 0;
-  /// One for each target.
+  /// One for each target, and which is next.
   std::vector<ConnectRequest> connects;
-  /// Of the latest record; part of its connection's user value, so that a late event never meets a later record.
+  ConnectRequest* next_target = nullptr;
+  /// Connections due from then on are in the histograms.
+  Instant measured_from;
+  /// Of the latest record, never 0; part of its connection's user value, so that a late event never meets a later record.
   std::uint32_t generation = 0;
   /// HTTP requests as they are sent.
   std::string request_text;
@@ -124,6 +162,10 @@ struct LoadClient::Impl {
   /// Connecting and responding; while both have as much time, the first is for both.
   std::array<DeadlineList, 2> deadlines;
   std::array<Duration, 2> timeouts;
+  /// What deadlines are given: a 64th more than they need, so that few packets find theirs too near and move it.
+  std::array<Duration, 2> given;
+  /// Of answers: which of `deadlines`, or kNever.
+  std::uint8_t response_list;
   LoadResults results;
 
   std::atomic<bool> stop{false};
@@ -131,47 +173,6 @@ struct LoadClient::Impl {
   /// Low half: outstanding. Bit 32: nothing more will be launched. One value, so that both are seen together.
   Published<std::uint64_t> status;
 };
-
-inline std::uint32_t LoadClient::Impl::index_of(const Event& event) const {
-  const auto index = static_cast<std::uint32_t>(event.user);
-  if (index >= pool.high_water()) return kNone;
-  const Slot& slot = slab[index];
-  return slot.stage != Stage::kFree && slot.generation == static_cast<std::uint32_t>(event.user >> 32) ? index : kNone;
-}
-
-inline void LoadClient::Impl::on_event(Event& event, Connections& connections) {
-  const std::uint32_t index = index_of(event);
-  if (index == kNone) return;
-  switch (event.type) {
-    case EventType::kConnected:
-      return on_connected(index, connections);
-    case EventType::kReadable:
-      return on_readable(index, event, connections);
-    case EventType::kWritable:
-      if (slab[index].stage == Stage::kTalking) talk(index, connections);
-      return;
-    case EventType::kPeerClosed:
-      return on_peer_closed(index, connections);
-    case EventType::kClosed:
-      return on_closed(index, event.reason, connections);
-    case EventType::kAccepted:
-    case EventType::kUrgent:
-    case EventType::kSoftError:
-      return;
-  }
-}
-
-inline void LoadClient::Impl::set_deadline(std::uint32_t index, bool response, Instant now) {
-  const Duration timeout = timeouts[response];
-  if (timeout == Duration{}) return clear_deadline(index);
-  Slot& slot = slab[index];
-  const bool second = response && timeouts[0] != timeouts[1];
-  // Deadlines are given a 64th more than they need, so that few packets find theirs too near and move it.
-  if (slot.list == second && slot.link.deadline >= now + timeout) return;
-  clear_deadline(index);
-  deadlines[second].push(slab, index, now + timeout + timeout / 64);
-  slot.list = second;
-}
 
 inline void LoadClient::Impl::clear_deadline(std::uint32_t index) {
   Slot& slot = slab[index];
