@@ -76,6 +76,12 @@ class Neighbours {
     const Neighbour& n = entries_[i];
     return n.direct && now_ms - n.confirmed_ms < kReachableMs;
   }
+  /// The headers of what goes to `hop`, if packets have just gone there, may go now, and are stamped in the usual way;
+  /// else nullptr. IPv4 only.
+  [[nodiscard]] const HeaderTemplate* usual_headers(std::uint32_t hop, std::uint32_t now_ms) const {
+    const std::uint32_t i = recent(IpAddress::v4(hop));
+    return i != kNone && ready(i, now_ms) && entries_[i].headers.usual ? &entries_[i].headers : nullptr;
+  }
   /// Called for every packet to entry `i`: asks when it must. True when the entry may be used now.
   bool usable(std::uint32_t i, std::uint32_t now_ms, TxBurst& out) {
     return ready(i, now_ms) || usable_slow(i, now_ms, out);

@@ -35,7 +35,7 @@ struct Shard::Impl {
   static void transmit_intents(void* context, TxIntent* intents, unsigned count);
   void transmit(const TxIntent& intent);
   struct Way;
-  bool follow(std::uint32_t remote, Way& way);
+  bool follow(std::uint32_t remote, std::uint32_t hop, Way& way);
   template <unsigned kL2Len>
   bool transmit_usual(const TxIntent& intent, TxOffload sums, Way& way, const Frame& free, Frame& frame);
   template <unsigned kL2Len, bool kDeviceSums>

@@ -107,16 +107,15 @@ struct Shard::Impl::Way {
   const HeaderTemplate* headers = nullptr;
 };
 
-/// Whether packets have just gone the way to `remote`, and may go now, with the usual headers; then it is `way`.
-/// Not inline: what is used once a burst would take the registers of what is used for each packet.
-[[gnu::noinline]] bool Shard::Impl::follow(std::uint32_t remote, Way& way) {
-  const std::uint32_t hop = local.next_hop_v4(remote);
-  const std::uint32_t index = neighbours.recent(IpAddress::v4(hop));
-  if (index == kNone || !neighbours.ready(index, now_ms())) return false;
-  const HeaderTemplate& headers = neighbours[index].headers;
-  if (!headers.usual) return false;
+/// Whether packets have just gone the way to `remote`, over `hop` (0: not yet known), and may go now, with the usual
+/// headers; then it is `way`. Not inline: it would take the registers of what is used for each packet.
+[[gnu::noinline]] bool Shard::Impl::follow(std::uint32_t remote, std::uint32_t hop, Way& way) {
+  if (hop == 0) [[unlikely]]
+    hop = local.next_hop_v4(remote);
+  const HeaderTemplate* headers = neighbours.usual_headers(hop, now_ms());
+  if (headers == nullptr) return false;
   way.address = hop;
-  way.headers = &headers;
+  way.headers = headers;
   return true;
 }
 
@@ -130,7 +129,8 @@ template <unsigned kL2Len>
     return false;
   // What a connection remembers of its route is not needed here, nor its Tcb.
   const std::uint32_t remote = intent.key.remote.v4_value();
-  if (way.hops.of(remote) != way.address && !follow(remote, way)) [[unlikely]]
+  const std::uint32_t hop = way.hops.of(remote);
+  if (hop != way.address && !follow(remote, hop, way)) [[unlikely]]
     return false;
   return with_usual_options(
       usual_options(intent.segment), false, [&](auto options) __attribute__((always_inline)) {
