@@ -40,7 +40,7 @@ struct IpAddress {
   }
   [[nodiscard]] static constexpr IpAddress v6(std::uint64_t hi, std::uint64_t lo) { return IpAddress{hi, lo}; }
 
-  [[nodiscard]] constexpr bool is_v4() const { return hi == 0 && (lo >> 32) == 0xffff; }
+  [[nodiscard]] constexpr bool is_v4() const { return (hi | ((lo >> 32) ^ 0xffff)) == 0; }
   [[nodiscard]] constexpr std::uint32_t v4_value() const { return static_cast<std::uint32_t>(lo); }
   [[nodiscard]] constexpr bool is_unspecified() const { return hi == 0 && (lo == 0 || lo == 0x0000'ffff'0000'0000ULL); }
   /// 224/4 or ff00::/8.

@@ -120,7 +120,8 @@ void HttpService::Impl::on_readable(Event& event, Connections& connections) {
   finish_reading(reading, slot.request);
 }
 
-bool HttpService::Impl::answer_recent(Event& event, Connections& connections) {
+[[gnu::always_inline]] inline bool HttpService::Impl::answer_recent(Event& event, Connections& connections,
+                                                                    Batch& batch) {
   const User user = user_of(event);
   if (user.slot != kNone) return false;
   const std::span<const std::uint8_t> data = event.data.subspan(event.consumed);
@@ -132,11 +133,18 @@ bool HttpService::Impl::answer_recent(Event& event, Connections& connections) {
   // See begin_close().
   if (close && asked->keep_alive && connections.status(id).readable != 0) return false;
   const http::Octets& octets = close ? asked->answer->close : asked->answer->keep_alive;
-  const StaticData text = octets.choose(asked->head_only);
-  if (!connections.send_static(id, text)) return false;
-  counts.requests.add();
-  count(*asked->answer, text.octets.size());
-  counts.bytes_in.add(data.size());
+  std::size_t length = octets.all.octets.size();
+  if (!asked->head_only) [[likely]] {
+    if (!connections.send_static(id, octets.all)) return false;
+  } else {
+    const StaticData head = octets.choose(true);
+    if (!connections.send_static(id, head)) return false;
+    length = head.octets.size();
+  }
+  ++batch.requests;
+  counts.by_status[asked->answer->counter].add();
+  batch.bytes_out += length;
+  batch.bytes_in += data.size();
   event.consumed = static_cast<std::uint32_t>(event.data.size());
   if (close) {
     connections.close(id);
@@ -414,7 +422,8 @@ std::size_t HttpService::memory_need(const HttpConfig& config) {
 void HttpService::on_events(std::span<Event> events, Connections& connections) {
   Impl& impl = *impl_;
   impl.batch_users.reset();
-  for (Event& event : events) impl.on_event(event, connections);
+  Impl::Batch batch(impl.counts);
+  for (Event& event : events) impl.on_event(event, connections, batch);
 }
 
 void HttpService::on_poll(Instant now, Connections& connections) {

@@ -62,21 +62,43 @@ struct HttpService::Impl {
 
   Impl(const HttpConfig& config_in, std::pmr::memory_resource* memory);
 
-  void on_event(Event& event, Connections& connections) {
+  /// What one on_events() call has counted of its usual events, until it ends.
+  struct Batch {
+    explicit Batch(HttpCounters& counts_in) : counts(counts_in) {}
+    Batch(const Batch&) = delete;
+    Batch& operator=(const Batch&) = delete;
+    ~Batch() {
+      counts.accepted.add(accepted);
+      counts.closed.add(closed);
+      counts.requests.add(requests);
+      counts.bytes_in.add(bytes_in);
+      counts.bytes_out.add(bytes_out);
+    }
+
+    HttpCounters& counts;
+    std::uint64_t accepted = 0;
+    std::uint64_t closed = 0;
+    std::uint64_t requests = 0;
+    std::uint64_t bytes_in = 0;
+    std::uint64_t bytes_out = 0;
+  };
+
+  [[gnu::always_inline]] void on_event(Event& event, Connections& connections, Batch& batch) {
     switch (event.type) {
       case EventType::kReadable:
-        if (!answer_recent(event, connections)) on_readable(event, connections);
+        if (!answer_recent(event, connections, batch)) [[unlikely]]
+          on_readable(event, connections);
         return;
       case EventType::kWritable:
         return on_writable(event, connections);
       case EventType::kPeerClosed:
         return on_peer_closed(event, connections);
       case EventType::kAccepted:
-        counts.accepted.add();
+        ++batch.accepted;
         if (config.idle_timeout_ms != 0) on_accepted(event, connections);
         return;
       case EventType::kClosed: {
-        counts.closed.add();
+        ++batch.closed;
         User user = user_of(event);
         if (user.slot != kNone) release_slot(connections, user);
         return;
@@ -90,7 +112,7 @@ struct HttpService::Impl {
   void on_accepted(const Event& event, Connections& connections);
   /// The usual request: one of the last few again, whole and alone in its event, on a connection with nothing under
   /// way. False: it is not, or its answer has no room, and nothing has been done.
-  bool answer_recent(Event& event, Connections& connections);
+  inline bool answer_recent(Event& event, Connections& connections, Batch& batch);
   void on_readable(Event& event, Connections& connections);
   void on_writable(const Event& event, Connections& connections);
   void on_peer_closed(const Event& event, Connections& connections);
