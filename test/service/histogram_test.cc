@@ -83,6 +83,32 @@ TEST(Histogram, MergedEqualsRecordedTogether) {
   EXPECT_EQ(a->count(), all.size());
 }
 
+// However often values come again, and wherever a run ends, the histogram is as if each had been recorded by itself.
+TEST(Histogram, RunsAreManyRecords) {
+  const auto single = std::make_unique<Histogram>();
+  const auto in_runs = std::make_unique<Histogram>();
+  Rng rng(3);
+  std::uint64_t sum = 0;
+  for (int round = 0; round < 200; ++round) {
+    HistogramRun run(*in_runs);
+    for (std::uint64_t rows = rng.below(6); rows > 0; --rows) {
+      const std::int64_t value = rng.chance(1, 8) ? -1 : static_cast<std::int64_t>(rng.below(3) * 100'000);
+      for (std::uint64_t n = rng.below(5); n > 0; --n) {
+        single->record(value);
+        run.record(value);
+        sum += value < 0 ? 0 : static_cast<std::uint64_t>(value);
+      }
+    }
+    if (rng.chance(1, 4)) run.end();
+  }
+  ASSERT_GT(single->count(), 500u);
+  EXPECT_EQ(in_runs->count(), single->count());
+  EXPECT_EQ(in_runs->min(), single->min());
+  EXPECT_EQ(in_runs->max(), single->max());
+  EXPECT_EQ(in_runs->mean(), static_cast<double>(sum) / static_cast<double>(single->count()));
+  for (unsigned i = 1; i <= 64; ++i) EXPECT_EQ(in_runs->quantile(i / 64.0), single->quantile(i / 64.0)) << i;
+}
+
 TEST(Histogram, MayBeReadWhileItRecords) {
   const auto histogram = std::make_unique<Histogram>();
   std::atomic<bool> stop = false;

@@ -388,5 +388,21 @@ TEST(Rfc1122_3_3_1_1, OnePrefixIsSoonLookedAt) {
   EXPECT_EQ(several.simple_hop_v4().of(IpAddress::v4(8, 8, 8, 8).v4_value()), 0u);
 }
 
+TEST(LocalAddresses, TheLongestRowIsTheUsualOne) {
+  using Row = std::pair<std::uint32_t, std::uint32_t>;
+  InterfaceConfig config;
+  EXPECT_EQ(LocalAddresses(config).usual_row_v4(), Row(0, 0));
+  config.ranges = {{IpAddress::v6(0x20010db8ULL << 32, 1), 100}};
+  EXPECT_EQ(LocalAddresses(config).usual_row_v4(), Row(0, 0));
+  config.addresses = {IpPrefix{IpAddress::v4(10, 0, 0, 1), 24}};
+  EXPECT_EQ(LocalAddresses(config).usual_row_v4(), Row(0x0a000001, 1));
+  config.ranges.push_back({IpAddress::v4(10, 0, 0, 100), 16});
+  config.ranges.push_back({IpAddress::v4(10, 0, 0, 200), 4});
+  EXPECT_EQ(LocalAddresses(config).usual_row_v4(), Row(0x0a000064, 16));
+  // What follows the last IPv4 address is none.
+  config.ranges.push_back({IpAddress::v4(255, 255, 255, 0), 1000});
+  EXPECT_EQ(LocalAddresses(config).usual_row_v4(), Row(0xffffff00, 256));
+}
+
 }  // namespace
 }  // namespace tidegate

@@ -86,6 +86,22 @@ TEST_P(Rfc9293_3_9_1_1, LocalAddressIsTheCallersOrOneOfOursAndStays) {
   for (const IpAddress& address : chosen) EXPECT_TRUE(address == second || address == l.shard_address());
 }
 
+/// A bare segment from port 1000 to port 80.
+std::vector<std::uint8_t> frame_between(IpAddress from, IpAddress to, std::uint8_t flags) {
+  const HeaderTemplate headers = make_header_template(sim_mac(2), sim_mac(1), 0, false);
+  SegmentOut out;
+  out.flags = flags;
+  out.seq = SeqNum(100);
+  out.window = 1000;
+  std::vector<std::uint8_t> bytes(256);
+  Frame frame;
+  frame.data = bytes.data();
+  frame.capacity = static_cast<std::uint16_t>(bytes.size());
+  EXPECT_TRUE(encode_tcp(headers, FlowKey{from, to, 1000, 80}, out, 0, TxOffload{}, frame));
+  bytes.resize(frame.len);
+  return bytes;
+}
+
 // MUST-46 and MUST-63 for the broadcast address of our own link, which only its prefix tells.
 TEST(Rfc9293_3_9_2_3, BroadcastOfOurPrefixIsNobody) {
   const IpAddress everybody = sim_address4(255);
@@ -96,20 +112,6 @@ TEST(Rfc9293_3_9_2_3, BroadcastOfOurPrefixIsNobody) {
     request.remote_port = 80;
     EXPECT_EQ(c.connect(request).error, ConnectError::kRefused);
   });
-  const HeaderTemplate headers = make_header_template(sim_mac(2), sim_mac(1), 0, false);
-  const auto frame_between = [&](IpAddress from, IpAddress to, std::uint8_t flags) {
-    SegmentOut out;
-    out.flags = flags;
-    out.seq = SeqNum(100);
-    out.window = 1000;
-    std::vector<std::uint8_t> bytes(256);
-    Frame frame;
-    frame.data = bytes.data();
-    frame.capacity = static_cast<std::uint16_t>(bytes.size());
-    EXPECT_TRUE(encode_tcp(headers, FlowKey{from, to, 1000, 80}, out, 0, TxOffload{}, frame));
-    bytes.resize(frame.len);
-    return bytes;
-  };
   const auto arp_before = l.others.size();
   l.send_frames({frame_between(everybody, sim_address4(1), kSyn)});
   EXPECT_EQ(l.dropped(Drop::kIpv4BadSource), 1u);
@@ -125,6 +127,33 @@ TEST(Rfc9293_3_9_2_3, BroadcastOfOurPrefixIsNobody) {
   // A neighbour is a neighbour, even in the same burst.
   l.send_frames({frame_between(everybody, sim_address4(1), kSyn), l.build(seg(kSyn).mss(1460))});
   l.expect(seg(kSyn | kAck).ack(1));
+}
+
+// A host with a row of addresses takes what comes to each of them, and nothing of what comes beside it.
+TEST(Rfc9293_3_9_2_3, RowOfOurAddressesEndsWhereItEnds) {
+  LadderSetup s;
+  s.family = Family::kV4;
+  s.adjust = [](ShardConfig& config) { config.interface.ranges = {{sim_address4(100), 10}}; };
+  Ladder l(s);
+  const IpAddress peer = sim_address4(2);
+  for (const std::uint8_t flags : {kAck, kSyn}) {
+    const std::uint64_t before = l.dropped(Drop::kIpNotOurAddress);
+    // Each alone, and all in one burst: those that are ours are answered.
+    for (const unsigned n : {99u, 110u}) l.send_frames({frame_between(peer, sim_address4(n), flags)});
+    EXPECT_EQ(l.dropped(Drop::kIpNotOurAddress), before + 2);
+    l.expect_nothing();
+    const auto frames_before = l.shard().counters().frames_out;
+    l.send_frames({frame_between(peer, sim_address4(100), flags), frame_between(peer, sim_address4(99), flags),
+                   frame_between(peer, sim_address4(109), flags), frame_between(peer, sim_address4(110), flags)});
+    EXPECT_EQ(l.dropped(Drop::kIpNotOurAddress), before + 4);
+    EXPECT_EQ(l.shard().counters().frames_out, frames_before + 2);
+    l.send_frames({frame_between(peer, sim_address4(100), flags), frame_between(peer, sim_address4(109), flags)});
+    EXPECT_EQ(l.dropped(Drop::kIpNotOurAddress), before + 4);
+    l.sent.clear();
+  }
+  const std::uint64_t before = l.dropped(Drop::kIpv4BadSource);
+  l.send_frames({frame_between(sim_address4(255), sim_address4(105), kSyn)});
+  EXPECT_EQ(l.dropped(Drop::kIpv4BadSource), before + 1);
 }
 
 // MUST-61 with SHLD-27 and SHLD-28: full segments as long as there are enough octets, PSH on the one that empties the

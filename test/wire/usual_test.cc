@@ -188,7 +188,9 @@ void expect_sound(const Burst& burst, const DecodeConfig& config) {
     ASSERT_EQ(segment.flags & ~burst.decoded->flags_seen, 0);
     if (burst.decoded->other_local) continue;
     ASSERT_NE(config.usual_local, 0u);
-    ASSERT_EQ(segment.key.local, IpAddress::v4(config.usual_local));
+    ASSERT_TRUE(segment.key.local.is_v4());
+    const std::uint32_t local = segment.key.local.v4_value();
+    ASSERT_TRUE(local == config.usual_local || local - config.usual_first < config.usual_count);
   }
 }
 
@@ -198,8 +200,11 @@ TEST(UsualFrames, AreWhatTheyAreWithAPriorityTag) {
   DropCounters drops;
   for (unsigned round = 0; round < 3000; ++round) {
     static const std::array<std::uint32_t, 4> kLocals = {0, kOur4.v4_value(), kPeer4.v4_value(), 0xffff'ffff};
-    const DecodeConfig config{
-        .mac = kOurMac, .verify_checksums = rng.chance(3, 4), .usual_local = kLocals[rng.below(kLocals.size())]};
+    const DecodeConfig config{.mac = kOurMac,
+                              .verify_checksums = rng.chance(3, 4),
+                              .usual_local = kLocals[rng.below(kLocals.size())],
+                              .usual_first = kLocals[rng.below(kLocals.size())],
+                              .usual_count = static_cast<std::uint32_t>(rng.below(3))};
     Burst usual;
     Burst tagged;
     for (std::uint64_t n = 1 + rng.below(kMaxBurst); n > 0; --n) {
@@ -251,6 +256,33 @@ TEST(UsualFrames, AreToldFromThoseToOtherAddresses) {
   EXPECT_TRUE(decode({ack, tcp4({}, {.destination = kPeer4.plus(1)}, {.tci = 0})}, ours).first);
   EXPECT_TRUE(decode({ack, tcp6({})}, ours).first);
   EXPECT_TRUE(decode({tcp4({}, {.destination = IpAddress::v4(0u)})}, 0).first);
+}
+
+TEST(UsualFrames, AreToldFromThoseBesideARowOfAddresses) {
+  const auto to = [](std::uint32_t n, bool tagged) {
+    const Ip ip{.destination = kPeer4.plus(n)};
+    return tagged ? tcp4({}, ip, {.tci = 0}) : tcp4({}, ip);
+  };
+  const auto other = [](std::initializer_list<Bytes> frames, std::uint32_t count) {
+    Burst burst;
+    for (const Bytes& frame : frames) burst.add(frame, 0);
+    const DecodeConfig config{.mac = kOurMac,
+                              .usual_local = kOur4.v4_value(),
+                              .usual_first = kPeer4.plus(10).v4_value(),
+                              .usual_count = count};
+    burst.decode(config, 0xff);
+    EXPECT_EQ(burst.decoded->n_segments, frames.size());
+    expect_sound(burst, config);
+    return burst.decoded->other_local;
+  };
+  for (const bool tagged : {false, true}) {
+    EXPECT_FALSE(other({to(10, tagged), to(12, tagged), to(11, tagged), to(10, tagged)}, 3)) << tagged;
+    EXPECT_FALSE(other({tcp4({}), to(12, tagged)}, 3)) << tagged;
+    EXPECT_TRUE(other({to(10, tagged), to(9, tagged), to(10, tagged)}, 3)) << tagged;
+    EXPECT_TRUE(other({to(10, tagged), to(13, tagged), to(10, tagged)}, 3)) << tagged;
+    EXPECT_TRUE(other({to(10, tagged)}, 0)) << tagged;
+  }
+  EXPECT_TRUE(other({to(10, false), tcp6({})}, 3));
 }
 
 /// The memory behind a frame that has been cut may hold what is missing.
