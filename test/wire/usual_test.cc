@@ -260,7 +260,7 @@ TEST(UsualFrames, AreToldFromThoseToOtherAddresses) {
 
 TEST(UsualFrames, AreToldFromThoseBesideARowOfAddresses) {
   const auto to = [](std::uint32_t n, bool tagged) {
-    const Ip ip{.destination = kPeer4.plus(n)};
+    const Ip4 ip{.destination = kPeer4.plus(n)};
     return tagged ? tcp4({}, ip, {.tci = 0}) : tcp4({}, ip);
   };
   const auto other = [](std::initializer_list<Bytes> frames, std::uint32_t count) {
