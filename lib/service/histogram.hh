@@ -22,9 +22,7 @@ class Histogram {
   static constexpr unsigned kRangeBits = 42;
   static constexpr std::size_t kBuckets = std::size_t{kRangeBits - kPrecisionBits + 1} << kPrecisionBits;
 
-  void record(std::int64_t value) {
-    record(clipped(value), 1);
-  }
+  void record(std::int64_t value) { record(clipped(value), 1); }
   /// The same value `n` times.
   void record(std::uint64_t value, std::uint64_t n) {
     bump(buckets_[bucket_of(value)], n);

@@ -419,6 +419,33 @@ std::size_t HttpService::memory_need(const HttpConfig& config) {
   return lines(config.partial_slots * sizeof(Impl::Slot)) + lines(config.partial_slots * sizeof(std::uint32_t));
 }
 
+[[gnu::always_inline]] inline void HttpService::Impl::on_event(Event& event, Connections& connections, Batch& batch) {
+  switch (event.type) {
+    case EventType::kReadable:
+      if (!answer_recent(event, connections, batch)) [[unlikely]]
+        on_readable(event, connections);
+      return;
+    case EventType::kWritable:
+      return on_writable(event, connections);
+    case EventType::kPeerClosed:
+      return on_peer_closed(event, connections);
+    case EventType::kAccepted:
+      ++batch.accepted;
+      if (config.idle_timeout_ms != 0) on_accepted(event, connections);
+      return;
+    case EventType::kClosed: {
+      ++batch.closed;
+      User user = user_of(event);
+      if (user.slot != kNone) release_slot(connections, user);
+      return;
+    }
+    case EventType::kConnected:
+    case EventType::kUrgent:
+    case EventType::kSoftError:
+      return;
+  }
+}
+
 void HttpService::on_events(std::span<Event> events, Connections& connections) {
   Impl& impl = *impl_;
   impl.batch_users.reset();

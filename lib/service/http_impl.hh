@@ -83,32 +83,7 @@ struct HttpService::Impl {
     std::uint64_t bytes_out = 0;
   };
 
-  [[gnu::always_inline]] void on_event(Event& event, Connections& connections, Batch& batch) {
-    switch (event.type) {
-      case EventType::kReadable:
-        if (!answer_recent(event, connections, batch)) [[unlikely]]
-          on_readable(event, connections);
-        return;
-      case EventType::kWritable:
-        return on_writable(event, connections);
-      case EventType::kPeerClosed:
-        return on_peer_closed(event, connections);
-      case EventType::kAccepted:
-        ++batch.accepted;
-        if (config.idle_timeout_ms != 0) on_accepted(event, connections);
-        return;
-      case EventType::kClosed: {
-        ++batch.closed;
-        User user = user_of(event);
-        if (user.slot != kNone) release_slot(connections, user);
-        return;
-      }
-      case EventType::kConnected:
-      case EventType::kUrgent:
-      case EventType::kSoftError:
-        return;
-    }
-  }
+  inline void on_event(Event& event, Connections& connections, Batch& batch);
   void on_accepted(const Event& event, Connections& connections);
   /// The usual request: one of the last few again, whole and alone in its event, on a connection with nothing under
   /// way. False: it is not, or its answer has no room, and nothing has been done.

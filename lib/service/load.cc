@@ -268,11 +268,13 @@ inline void LoadClient::Impl::done(Slot& slot, Connections& connections) {
   connections.close(slot.id);
 }
 
-[[gnu::always_inline]] inline void LoadClient::Impl::on_readable(Slot& slot, std::uint32_t index, Event& event, Batch& batch) {
+[[gnu::always_inline]] inline void LoadClient::Impl::on_readable(Slot& slot, std::uint32_t index, Event& event,
+                                                                 Batch& batch) {
   const std::span<const std::uint8_t> data = event.data.subspan(event.consumed);
   batch.bytes_in += data.size();
   // While a request is under way, and nothing of its answer has come. Only answers to requests have been learned.
-  if (slot.stage == Stage::kTalking && !slot.request_waits && !slot.answer_begun && reader.same_as_last(data)) [[likely]] {
+  if (slot.stage == Stage::kTalking && !slot.request_waits && !slot.answer_begun && reader.same_as_last(data))
+      [[likely]] {
     answered(slot, batch);
   } else {
     read_others(index, event, batch);
@@ -307,8 +309,7 @@ void LoadClient::Impl::read_answers(std::uint32_t index, Event& event, Batch& ba
     slot.answer_begun = true;
     const AnswerReader::Step step = reader.feed(exchanges[index].answer, data);
     data = data.subspan(step.consumed);
-    if (step.verdict == AnswerReader::Verdict::kWrong)
-      return fail(index, LoadFailure::kWrongAnswer, batch.connections);
+    if (step.verdict == AnswerReader::Verdict::kWrong) return fail(index, LoadFailure::kWrongAnswer, batch.connections);
     if (step.verdict == AnswerReader::Verdict::kMore) return;
     slot.answer_begun = false;
     answered(slot, batch);
@@ -383,7 +384,8 @@ void LoadClient::Impl::read_echo(std::uint32_t index, Event& event, Batch& batch
   }
 }
 
-[[gnu::always_inline]] inline void LoadClient::Impl::on_closed(Slot& slot, std::uint32_t index, CloseReason reason, Batch& batch) {
+[[gnu::always_inline]] inline void LoadClient::Impl::on_closed(Slot& slot, std::uint32_t index, CloseReason reason,
+                                                               Batch& batch) {
   const bool as_wanted =
       slot.stage == Stage::kClosing && slot.failure == LoadFailure::kCount && reason == CloseReason::kNormal;
   if (!as_wanted) [[unlikely]] {

@@ -146,7 +146,8 @@ struct LoadClient::Impl {
   ConnectRequest* next_target = nullptr;
   /// Connections due from then on are in the histograms.
   Instant measured_from;
-  /// Of the latest record, never 0; part of its connection's user value, so that a late event never meets a later record.
+  /// Of the latest record, never 0; part of its connection's user value, so that a late event never meets a later
+  /// record.
   std::uint32_t generation = 0;
   /// HTTP requests as they are sent.
   std::string request_text;
