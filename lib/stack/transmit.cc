@@ -80,7 +80,7 @@ namespace {
   --frames_out;  // counted by who calls, unless it comes to nothing
   const std::uint32_t index = route(intent);
   if (index == kNone) return;
-  if (intent.segment.path_in_doubt) [[unlikely]]
+  if ((intent.segment.marks & kPathInDoubt) != 0) [[unlikely]]
     neighbours.doubt(index, now_ms(), *out);
   const bool ready = neighbours.usable(index, now_ms(), *out);
   const HeaderTemplate& headers = neighbours[index].headers;
@@ -125,7 +125,9 @@ struct Shard::Impl::Way {
 template <unsigned kL2Len>
 [[gnu::always_inline]] inline bool Shard::Impl::transmit_usual(const TxIntent& intent, TxOffload sums, Way& way,
                                                                const Frame& free, Frame& frame) {
-  if (!intent.key.remote.is_v4()) [[unlikely]]
+  TG_DCHECK(((intent.segment.marks & kOverIpv6) == 0) == intent.key.remote.is_v4());
+  // That of IPv6 among them.
+  if (intent.segment.unusual()) [[unlikely]]
     return false;
   // What a connection remembers of its route is not needed here, nor its Tcb.
   const std::uint32_t remote = intent.key.remote.v4_value();

@@ -35,9 +35,9 @@ class IntentQueue {
     sink_ = sink;
     context_ = context;
   }
-  /// Its fields are those of an earlier intent, but for segment.path_in_doubt.
+  /// Its fields are those of an earlier intent, but for segment.marks, which is that of IPv4.
   [[nodiscard]] TxIntent& next() {
-    next_->segment.path_in_doubt = false;
+    next_->segment.marks = 0;
     return *next_;
   }
   void push() {

@@ -41,6 +41,7 @@ inline void fill_usual(SegmentOut& out, std::uint32_t flags_and_window, std::uin
   out.mss = 0;
   out.window_scale = 0;
   out.sack_count = 0;
+  out.marks = 0;
   out.urgent = 0;
   out.user_timeout = 0;
 }
@@ -165,6 +166,8 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
     out.ts_value = now_ms_ + cold.ts_offset;
     out.ts_echo = ts_recent;
   }
+  if ((flags & kTcbV6) != 0) [[unlikely]]
+    out.marks = kOverIpv6;
   intents_.push();
   counters_.add(TcpCounter::kSegmentsOut);
 
@@ -466,6 +469,7 @@ bool TcpEngine::fits_lane(const TcbHot& hot, const TcbCold& cold, const TcbWork&
     intent.key.local_port = static_cast<std::uint16_t>(ports >> 16);
   } else {
     intent.key = key_of(index);
+    out.marks = kOverIpv6;
   }
   counters_.add(TcpCounter::kSegmentsOut);
   intents_.push();

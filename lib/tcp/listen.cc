@@ -156,6 +156,7 @@ TxIntent& TcpEngine::bare_intent(const FlowKey& key, SeqNum seq, SeqNum ack, uns
   intent.tcb = kNone;
   intent.chunk = kNone;
   intent.segment = SegmentOut{};
+  intent.segment.marks = marks_of(key);
   intent.segment.seq = seq;
   intent.segment.ack = ack;
   intent.segment.flags = static_cast<std::uint8_t>(flags);

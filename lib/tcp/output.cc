@@ -207,7 +207,8 @@ void TcpEngine::fill_header(std::uint32_t index, TxIntent& intent, SeqNum seq, s
   intent.key = key_of(index);
   intent.tcb = index;
   intent.chunk = kNone;
-  intent.segment.path_in_doubt = cold.retransmits >= kDoubtfulRetransmits;
+  intent.segment.marks = static_cast<std::uint8_t>((cold.retransmits >= kDoubtfulRetransmits ? kPathInDoubt : 0) |
+                                                   (hot.has(kTcbV6) ? kOverIpv6 : 0));
   SegmentOut& out = intent.segment;
   out.seq = seq;
   out.flags = flags;
@@ -447,6 +448,7 @@ void TcpEngine::reply_reset(const Segment& segment) {
   intent.tcb = kNone;
   intent.chunk = kNone;
   intent.segment = SegmentOut{};
+  intent.segment.marks = marks_of(segment.key);
   intent.segment.dscp = config_.tcp.dscp;
   if (segment.has(kAck)) {
     intent.segment.seq = segment.ack;

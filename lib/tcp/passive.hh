@@ -43,6 +43,7 @@ class PassiveOpens {
     }
     syn_acks_[0].mss = config.mss_v4;
     syn_acks_[1].mss = config.mss_v6;
+    syn_acks_[1].marks = kOverIpv6;
   }
 
   /// Whether a handshake may end in the lane: nothing is done there about a search for the path's MTU.

@@ -84,6 +84,17 @@ struct Segment {
   }
 };
 
+/// What else there is to know of a segment to send.
+enum SegmentMark : std::uint8_t {
+  /// RFC 9293 3.8.3 (b): sent so often that the next hop may be the trouble.
+  kPathInDoubt = 1,
+  /// Its key's addresses are IPv6, which is told here so that who encodes many need not look there.
+  kOverIpv6 = 2,
+};
+
+/// The marks of a segment between these two that has no others.
+[[nodiscard]] inline std::uint8_t marks_of(const FlowKey& key) { return key.is_v4() ? 0 : kOverIpv6; }
+
 /// A segment to send, as a transmit intent: header fields and where the payload lies.
 struct SegmentOut {
   SeqNum seq;
@@ -104,8 +115,8 @@ struct SegmentOut {
   std::uint8_t dscp = 0;
   // What the usual segment has not, in one word.
   std::uint8_t sack_count = 0;
-  /// RFC 9293 3.8.3 (b): sent so often that the next hop may be the trouble.
-  bool path_in_doubt = false;
+  /// SegmentMark set.
+  std::uint8_t marks = 0;
   /// Offset of the octet behind the urgent data (RFC 9293 3.1), with kUrg.
   std::uint16_t urgent = 0;
   /// As in Segment.
@@ -122,7 +133,7 @@ struct SegmentOut {
 };
 
 inline bool SegmentOut::unusual() const {
-  static_assert(offsetof(SegmentOut, path_in_doubt) == offsetof(SegmentOut, sack_count) + 1);
+  static_assert(offsetof(SegmentOut, marks) == offsetof(SegmentOut, sack_count) + 1);
   static_assert(offsetof(SegmentOut, urgent) == offsetof(SegmentOut, sack_count) + 2);
   std::uint32_t word;
   std::memcpy(&word, reinterpret_cast<const std::uint8_t*>(this) + offsetof(SegmentOut, sack_count), sizeof word);

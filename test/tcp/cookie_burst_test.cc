@@ -127,7 +127,7 @@ void expect_same(const TxIntent& a, const TxIntent& b) {
   EXPECT_EQ(a.key, b.key);
   EXPECT_EQ(a.tcb, b.tcb);
   EXPECT_EQ(a.chunk, b.chunk);
-  EXPECT_EQ(a.segment.path_in_doubt, b.segment.path_in_doubt);
+  EXPECT_EQ(a.segment.marks, b.segment.marks);
   const SegmentOut& x = a.segment;
   const SegmentOut& y = b.segment;
   EXPECT_EQ(x.seq, y.seq);

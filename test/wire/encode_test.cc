@@ -177,7 +177,7 @@ TEST(EncodeTcp, UsualSegmentsAreLikeAnyOther) {
     segment.ecn = static_cast<std::uint8_t>(rng.below(4));
     segment.dscp = static_cast<std::uint8_t>(rng.below(64));
     if (rng.below(8) == 0) segment.urgent = static_cast<std::uint16_t>(rng());
-    segment.path_in_doubt = rng.below(8) == 0;
+    if (rng.below(8) == 0) segment.marks = rng.below(2) == 0 ? kPathInDoubt : kOverIpv6;
     segment.payload_len = static_cast<std::uint16_t>(rng.below(1400));
     FlowKey key = kOut4;
     key.remote = IpAddress::v4(static_cast<std::uint32_t>(rng()));
@@ -185,7 +185,7 @@ TEST(EncodeTcp, UsualSegmentsAreLikeAnyOther) {
     const TxOffload offload{rng.below(2) != 0, rng.below(2) != 0};
     const auto sum = static_cast<std::uint32_t>(rng());
     const UsualOptions options = usual_options(segment);
-    if (segment.sack_count != 0 || segment.urgent != 0 || segment.path_in_doubt) {
+    if (segment.sack_count != 0 || segment.urgent != 0 || segment.marks != 0) {
       ASSERT_EQ(options, UsualOptions::kOther);
     }
     ++seen[options];
