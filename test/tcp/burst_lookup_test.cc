@@ -10,6 +10,7 @@
 
 #include "base/hash.hh"
 #include "sim/heap_resource.hh"
+#include "take_intents.hh"
 #include "tcp/engine.hh"
 
 namespace tidegate {
@@ -34,12 +35,7 @@ class LookedUp {
     config.table_key = kTableKey;
     config.tcp.syn_cookie_start_percent = 50;
     engine_ = std::make_unique<TcpEngine>(config, Instant{}, drops_, &memory_);
-    engine_->intents().connect(
-        [](void* host, TxIntent* intents, unsigned n) {
-          auto& all = static_cast<LookedUp*>(host)->sent;
-          all.insert(all.end(), intents, intents + n);
-        },
-        this);
+    take_intents(*engine_, sent);
     listener_.port = kServerPort;
     listener_.backlog = backlog;
     listener_.active = true;

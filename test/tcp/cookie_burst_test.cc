@@ -10,6 +10,7 @@
 
 #include "base/rng.hh"
 #include "sim/heap_resource.hh"
+#include "take_intents.hh"
 #include "tcp/engine.hh"
 
 namespace tidegate {
@@ -31,12 +32,7 @@ class Host {
     config.cookie_keys = keys;
     config.tcp.syn_cookie_rotation_ms = 5000;
     engine_ = std::make_unique<TcpEngine>(config, Instant{}, drops_, &memory_);
-    engine_->intents().connect(
-        [](void* host, TxIntent* intents, unsigned n) {
-          auto& all = static_cast<Host*>(host)->sent;
-          all.insert(all.end(), intents, intents + n);
-        },
-        this);
+    take_intents(*engine_, sent);
     EXPECT_TRUE(engine_->listen(listener(kPlainPort, 0)));
     EXPECT_TRUE(engine_->listen(listener(kMarkedPort, 46)));
     engine_->set_now(now);

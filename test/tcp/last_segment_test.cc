@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "sim/heap_resource.hh"
+#include "take_intents.hh"
 #include "tcp/engine.hh"
 
 namespace tidegate {
@@ -25,21 +26,16 @@ using Seen = std::vector<std::uint64_t>;
 
 class Closer {
  public:
-  explicit Closer(bool lanes) {
+  Closer(bool lanes, bool v6) : v6_(v6) {
     TcpEngineConfig config;
     config.tcp.lanes = lanes;
     config.tcp.receive_buffer_bytes = 1'000'000;
-    config.connections = config.time_wait = config.syn_received = 4;
+    config.connections = config.connections_v6 = config.time_wait = config.time_wait_v6 = config.syn_received = 4;
     config.buffers = 64;
     config.isn_key = {1, 2};
     config.table_key = {3, 4};
     engine_ = std::make_unique<TcpEngine>(config, Instant{}, drops_, &memory_);
-    engine_->intents().connect(
-        [](void* closer, TxIntent* intents, unsigned n) {
-          auto& all = static_cast<Closer*>(closer)->sent_;
-          all.insert(all.end(), intents, intents + n);
-        },
-        this);
+    take_intents(*engine_, sent_);
     TcpListener listener;
     listener.active = true;
     listener.backlog = 4;
@@ -54,7 +50,8 @@ class Closer {
   /// `offset` octets behind RCV.NXT, acknowledging all that has been sent.
   void receive(unsigned flags, std::uint32_t octets, std::uint32_t offset = 0) {
     Segment s;
-    s.key = {IpAddress::v4(10, 0, 0, 1), IpAddress::v4(10, 0, 0, 2), 80, 4000};
+    s.key = v6_ ? FlowKey{IpAddress::v6(1, 2), IpAddress::v6(3, 4), 80, 4000}
+                : FlowKey{IpAddress::v4(10, 0, 0, 1), IpAddress::v4(10, 0, 0, 2), 80, 4000};
     s.flags = static_cast<std::uint8_t>(flags);
     s.window = 60'000;
     s.payload = kOctets.data();
@@ -99,6 +96,7 @@ class Closer {
   }
 
  private:
+  const bool v6_;
   HeapResource memory_;
   DropCounters drops_;
   std::unique_ptr<TcpEngine> engine_;
@@ -109,9 +107,9 @@ class Closer {
 
 /// A connection whose request has come; `before` goes on until it is closed and our FIN is out. Whether its last
 /// segment was the lane's: then what is queued goes at the end of the burst, and not with the segment.
-bool last_in_lane(const std::function<void(Closer&)>& before) {
-  Closer lane(true);
-  Closer reference(false);
+bool last_in_lane(const std::function<void(Closer&)>& before, bool v6 = false) {
+  Closer lane(true, v6);
+  Closer reference(false, v6);
   for (Closer* const h : {&lane, &reference}) {
     h->receive(kSyn, 0);
     h->settle();
@@ -142,10 +140,13 @@ void answer_and_close(Closer& h) {
 }
 
 TEST(Rfc9293_3_10_7_4_LastSegment, IsTheLanes) {
-  EXPECT_TRUE(last_in_lane([](Closer& h) {
-    h.settle(kRequest);
-    answer_and_close(h);
-  }));
+  for (const bool v6 : {false, true}) {
+    const auto usual = [](Closer& h) {
+      h.settle(kRequest);
+      answer_and_close(h);
+    };
+    EXPECT_TRUE(last_in_lane(usual, v6)) << v6;
+  }
 }
 
 /// What came ahead of a hole lies behind the FIN: it goes at once.

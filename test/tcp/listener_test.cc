@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "sim/heap_resource.hh"
+#include "take_intents.hh"
 #include "tcp/engine.hh"
 #include "tcp/isn.hh"
 
@@ -27,12 +28,7 @@ class ListeningHost {
     config.isn_key = {1, 2};
     config.table_key = {3, 4};
     engine_ = std::make_unique<TcpEngine>(config, Instant{}, drops_, &memory_);
-    engine_->intents().connect(
-        [](void* host, TxIntent* intents, unsigned n) {
-          auto& all = static_cast<ListeningHost*>(host)->sent_;
-          all.insert(all.end(), intents, intents + n);
-        },
-        this);
+    take_intents(*engine_, sent_);
   }
 
   void listen(IpAddress address, std::uint16_t port, std::uint8_t dscp) {

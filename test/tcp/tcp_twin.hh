@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "sim/heap_resource.hh"
+#include "take_intents.hh"
 #include "tcp/engine.hh"
 
 namespace tidegate {
@@ -23,12 +24,7 @@ class Twin {
   Twin(TcpEngineConfig config, bool lanes) {
     config.tcp.lanes = lanes;
     engine_ = std::make_unique<TcpEngine>(config, Instant{}, drops_, &memory_);
-    engine_->intents().connect(
-        [](void* host, TxIntent* intents, unsigned n) {
-          auto& all = static_cast<Twin*>(host)->sent;
-          all.insert(all.end(), intents, intents + n);
-        },
-        this);
+    take_intents(*engine_, sent);
   }
 
   [[nodiscard]] TcpEngine& engine() { return *engine_; }
